@@ -1,0 +1,238 @@
+package snapshot
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Catalog is what one consistent read of the source returned: rows as typed
+// records, before any check.
+type Catalog struct {
+	Lineage   string         // the source's id
+	Revisions map[Kind]int64 // change counters, read in the same transaction
+	Channels  []Channel      // all of them, whatever their status
+	Rules     []Rule         // all of them, enabled or not
+	Prices    []Price
+	Summary   *Summary // nil when analytics was not asked for
+	Broken    []Fault  // rows that are not records, such as a models column that is no JSON
+	// Approved holds, by kind, the revision up to which an operator approved
+	// removals, and why. It waives the guards empty and shrink.
+	Approved map[Kind]Approval
+}
+
+// Approval waives the shrink guards for removals up to a revision.
+type Approval struct {
+	Revision int64
+	Reason   string
+}
+
+// Candidate is a set that was loaded and assembled, and not yet accepted.
+type Candidate struct {
+	Order  Order
+	Set    *Set
+	Faults []Fault // records left out or kept at their last good version
+}
+
+// Assemble makes the candidates of a catalog. A record with a fault does not
+// hold back the others: its last good version, which last returns, stays if it
+// still passes, and the fault is listed. A fault of the set itself is a
+// *Refusal.
+//
+// last may be nil, and is asked only about records with a fault.
+func Assemble(c *Catalog, last func(Kind, string) (string, bool)) (map[Kind]*Candidate, error) {
+	if last == nil {
+		last = func(Kind, string) (string, bool) { return "", false }
+	}
+	a := assembly{last: last, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
+	for _, f := range c.Broken {
+		a.broken[f.Kind] = append(a.broken[f.Kind], f.ID)
+		a.faults[f.Kind] = append(a.faults[f.Kind], f)
+	}
+	channels, err := a.channels(c)
+	if err != nil {
+		return nil, err
+	}
+	models, err := a.models(channels, c.Prices)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := a.rules(c, channels)
+	if err != nil {
+		return nil, err
+	}
+	sets := map[Kind]map[string]string{Models: models, RoutingRules: rules}
+	sets[Channels] = make(map[string]string, len(channels))
+	for id, ch := range channels {
+		if sets[Channels][id], err = Encode(ch); err != nil {
+			return nil, fmt.Errorf("channel %q: %w", id, err)
+		}
+	}
+	if c.Summary != nil {
+		body, err := Encode(c.Summary)
+		if err != nil {
+			return nil, fmt.Errorf("analytics: %w", err)
+		}
+		sets[Analytics] = map[string]string{AnalyticsID: body}
+	}
+	out := make(map[Kind]*Candidate, len(sets))
+	for kind, recs := range sets {
+		out[kind] = &Candidate{
+			Order:  Order{Lineage: c.Lineage, Revision: c.Revisions[kind]},
+			Set:    NewSet(kind, recs),
+			Faults: a.faults[kind],
+		}
+	}
+	return out, nil
+}
+
+// assembly gathers the faults of one Assemble.
+type assembly struct {
+	last   func(Kind, string) (string, bool)
+	faults map[Kind][]Fault
+	broken map[Kind][]string // ids of rows that were not even records
+}
+
+func (a *assembly) fault(kind Kind, id string, err error, kept bool) {
+	a.faults[kind] = append(a.faults[kind], Fault{Kind: kind, ID: id, Reason: err.Error(), Kept: kept})
+}
+
+// keepBroken marks the faults of rows that were no records as kept or not, by
+// what keep says of each.
+func (a *assembly) keepBroken(kind Kind, keep func(id string) bool) {
+	for i, f := range a.faults[kind] {
+		if slices.Contains(a.broken[kind], f.ID) {
+			a.faults[kind][i].Kept = keep(f.ID)
+		}
+	}
+}
+
+// channels returns the enabled channels that pass, by id.
+func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
+	out := make(map[string]*Channel, len(c.Channels))
+	seen := make(map[string]bool, len(c.Channels))
+	names := make(map[string]string, len(c.Channels))
+	keep := func(id string) bool {
+		body, ok := a.last(Channels, id)
+		if !ok {
+			return false
+		}
+		ch, err := DecodeChannel(id, body)
+		if err != nil || (names[ch.Name] != "" && names[ch.Name] != id) {
+			return false
+		}
+		out[id], names[ch.Name] = ch, id
+		return true
+	}
+	for i := range c.Channels {
+		ch := &c.Channels[i]
+		if seen[ch.ID] {
+			return nil, &Refusal{Kind: Channels, Guard: GuardDuplicate, Got: len(c.Channels), Detail: fmt.Sprintf("the source returned channel id %q twice", ch.ID)}
+		}
+		seen[ch.ID] = true
+		if ch.Status == StatusDisabled {
+			continue
+		}
+		err := ch.Check()
+		if err == nil && names[ch.Name] != "" {
+			err = fmt.Errorf("name %q is already that of channel %q: %w", ch.Name, names[ch.Name], ErrInvalid)
+		}
+		if err != nil {
+			a.fault(Channels, ch.ID, err, keep(ch.ID))
+			continue
+		}
+		out[ch.ID], names[ch.Name] = ch, ch.ID
+	}
+	a.keepBroken(Channels, keep)
+	return out, nil
+}
+
+// models derives the models that the channels offer.
+func (a *assembly) models(channels map[string]*Channel, prices []Price) (map[string]string, error) {
+	offered := map[string]*Model{}
+	for _, id := range slices.Sorted(maps.Keys(channels)) {
+		for _, name := range channels[id].Models {
+			m := offered[name]
+			if m == nil {
+				m = &Model{ID: name}
+				offered[name] = m
+			}
+			if !slices.Contains(m.Channels, id) {
+				m.Channels = append(m.Channels, id)
+			}
+		}
+	}
+	for i := range prices {
+		if m := offered[prices[i].Model]; m != nil {
+			m.InputPerMillion, m.OutputPerMillion, m.CachedPerMillion = &prices[i].Input, &prices[i].Output, &prices[i].Cached
+		}
+	}
+	out := make(map[string]string, len(offered))
+	for name, m := range offered {
+		body, err := Encode(m)
+		if err != nil {
+			return nil, fmt.Errorf("model %q: %w", name, err)
+		}
+		out[name] = body
+	}
+	return out, nil
+}
+
+// rules returns the enabled rules that pass, by id. A target that exists but is
+// disabled is no fault: routing passes over it.
+func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]string, error) {
+	targets := make(map[string]bool, 2*len(c.Channels))
+	for i := range c.Channels {
+		targets[c.Channels[i].ID], targets[c.Channels[i].Name] = true, true
+	}
+	for _, id := range a.broken[Channels] {
+		targets[id] = true
+	}
+	for id, ch := range channels {
+		targets[id], targets[ch.Name] = true, true
+	}
+	check := func(r *Rule) error {
+		if err := r.Check(); err != nil {
+			return err
+		}
+		if !targets[r.TargetChannel] {
+			return fmt.Errorf("targetChannel %q is no channel's id or name: %w", r.TargetChannel, ErrInvalid)
+		}
+		return nil
+	}
+	out := make(map[string]string, len(c.Rules))
+	keep := func(id string) bool {
+		body, ok := a.last(RoutingRules, id)
+		if !ok {
+			return false
+		}
+		r, err := DecodeRule(id, body)
+		if err != nil || check(r) != nil {
+			return false
+		}
+		out[id] = body
+		return true
+	}
+	seen := make(map[string]bool, len(c.Rules))
+	for i := range c.Rules {
+		r := &c.Rules[i]
+		if seen[r.ID] {
+			return nil, &Refusal{Kind: RoutingRules, Guard: GuardDuplicate, Got: len(c.Rules), Detail: fmt.Sprintf("the source returned rule id %q twice", r.ID)}
+		}
+		seen[r.ID] = true
+		if !r.Enabled {
+			continue
+		}
+		if err := check(r); err != nil {
+			a.fault(RoutingRules, r.ID, err, keep(r.ID))
+			continue
+		}
+		body, err := Encode(r)
+		if err != nil {
+			return nil, fmt.Errorf("rule %q: %w", r.ID, err)
+		}
+		out[r.ID] = body
+	}
+	a.keepBroken(RoutingRules, keep)
+	return out, nil
+}

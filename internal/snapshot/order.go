@@ -1,0 +1,53 @@
+package snapshot
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Order is the place of a snapshot in the history of its source. Lineage is
+// the source's own id, Revision its change counter. Later means: greater
+// lineage, or the same lineage and a greater revision. NewLineage keeps
+// lineages rising, so the order is total and no replica needs to step back.
+type Order struct {
+	Lineage  string
+	Revision int64
+}
+
+// Compare returns -1, 0 or 1 as o is before, at or after p.
+func (o Order) Compare(p Order) int {
+	return cmp.Or(strings.Compare(o.Lineage, p.Lineage), cmp.Compare(o.Revision, p.Revision))
+}
+
+// IsZero reports whether nothing is known of the place.
+func (o Order) IsZero() bool { return o == Order{} }
+
+// String is "LINEAGE@REVISION".
+func (o Order) String() string { return fmt.Sprintf("%s@%d", o.Lineage, o.Revision) }
+
+// NewLineage returns an id that sorts after the one given: 13 hexadecimal
+// digits of Unix milliseconds, a dash, 8 random digits.
+func NewLineage(now time.Time, after string) string {
+	ms := now.UnixMilli()
+	prefix, _, _ := strings.Cut(after, "-")
+	if old, err := strconv.ParseInt(prefix, 16, 64); err == nil && len(prefix) == 13 && old >= ms {
+		ms = old + 1
+	}
+	id := fmt.Sprintf("%013x-%s", ms, RandomID(4))
+	if id <= after { // a hand-made id that sorts high
+		id = after + "." + RandomID(4)
+	}
+	return id
+}
+
+// RandomID returns n random bytes as hexadecimal digits.
+func RandomID(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b)
+}

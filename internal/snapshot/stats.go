@@ -1,0 +1,58 @@
+package snapshot
+
+import "time"
+
+// Stats are the fleet's counters, kept in Redis and the same from every
+// replica.
+type Stats struct {
+	TotalWarms             int64
+	LastWarmTime           time.Time // zero before the first warm
+	LastWarmDuration       time.Duration
+	BackgroundRefreshCount int64
+	InvalidationCount      int64
+	ItemsCached            map[Kind]int // 0 for a kind whose head is invalid or gone
+}
+
+// ReplicaInfo is what a replica says of itself in Redis, with each heartbeat.
+type ReplicaInfo struct {
+	ID      string
+	Address string       // where its HTTP server listens
+	Build   string       // version of the program
+	Role    Role         // refresher or follower
+	State   State        // how fresh what it serves is
+	Tags    map[Kind]Tag // what it serves
+	Config  int64        // version of the config it follows
+	Since   time.Time    // when it started, Redis time
+	// HeartbeatAge is how long ago it last reported. Set by the store on reading.
+	HeartbeatAge time.Duration
+}
+
+// Role is the part a replica plays.
+type Role string
+
+// The roles.
+const (
+	Refresher Role = "refresher"
+	Follower  Role = "follower"
+)
+
+// State says how fresh a replica's copy is.
+type State string
+
+// The states, from best to worst.
+const (
+	StateFresh      State = "fresh"      // compared with the head within the limit, and equal
+	StateStale      State = "stale"      // the head is newer, or invalid, and the last good copy is served
+	StateDegraded   State = "degraded"   // Redis does not answer; the copy comes from the source or is the last one
+	StateUnverified State = "unverified" // nothing proved it fresh for longer than the limit
+	StateLoading    State = "loading"    // no complete copy yet
+)
+
+// Receipt says what a write produced and which live replicas serve it.
+type Receipt struct {
+	Tags     map[string]Tag `json:"tags"`     // by kind; "config" for the config's version
+	Replicas int            `json:"replicas"` // live ones
+	Applied  int            `json:"applied"`  // live ones that carry these tags or newer
+	Laggards []string       `json:"laggards"` // ids of the others
+	TookMs   int64          `json:"tookMs"`
+}
