@@ -1,0 +1,98 @@
+package testkit_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/routex/cachewarmer/internal/testkit"
+)
+
+// through returns a client of s that goes through a proxy and neither retries
+// nor keeps more than it needs, so that each fault is seen once.
+func through(t *testing.T, s *testkit.RedisServer) (*testkit.Proxy, *redis.Client) {
+	t.Helper()
+	p := testkit.NewProxy(t, s.Addr())
+	o := *s.Client().Options()
+	o.Addr, o.MaxRetries = p.Addr(), -1
+	c := redis.NewClient(&o)
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.Ping(t.Context()).Err(); err != nil {
+		t.Fatalf("Ping through the proxy: %v", err)
+	}
+	return p, c
+}
+
+func TestProxyFreezesOldConnectionsOnly(t *testing.T) {
+	s := testkit.SharedRedis(t)
+	p, c := through(t, s)
+	old := c.Conn()
+	t.Cleanup(func() { _ = old.Close() })
+	old.Ping(t.Context())
+
+	p.Freeze()
+	answer := make(chan error, 1)
+	go func() { answer <- old.Ping(context.Background()).Err() }()
+	if _, err := s.Client().Ping(t.Context()).Result(); err != nil {
+		t.Fatal(err)
+	}
+	fresh := redis.NewClient(c.Options())
+	t.Cleanup(func() { _ = fresh.Close() })
+	if err := fresh.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("a new connection does not work while old ones are frozen: %v", err)
+	}
+	select {
+	case err := <-answer:
+		t.Errorf("a frozen connection answered (%v)", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.Thaw()
+	if err := <-answer; err != nil {
+		t.Errorf("after Thaw the held answer is %v, want PONG", err)
+	}
+}
+
+func TestProxyResetsAndRefuses(t *testing.T) {
+	p, c := through(t, testkit.SharedRedis(t))
+	p.Refuse(true)
+	p.Reset()
+	if err := c.Ping(t.Context()).Err(); err == nil {
+		t.Error("a refused connection answered")
+	}
+	p.Refuse(false)
+	testkit.Eventually(t, time.Second, "connections work again", func() error {
+		return c.Ping(t.Context()).Err()
+	})
+}
+
+func TestProxyLosesExactlyOneReplyOfACommandThatRan(t *testing.T) {
+	s := testkit.SharedRedis(t)
+	p, c := through(t, s)
+	key := testkit.Namespace(t)
+
+	p.DropNextReply()
+	if err := c.Incr(t.Context(), key).Err(); err == nil {
+		t.Error("the reply was not lost")
+	}
+	if n, err := c.Incr(t.Context(), key).Result(); err != nil || n != 2 {
+		t.Errorf("INCR = %d, %v, want 2: the first was carried out, the second answered", n, err)
+	}
+}
+
+func TestProxyLeavesNoGoroutine(t *testing.T) {
+	s := testkit.SharedRedis(t)
+	before := goleak.IgnoreCurrent()
+	t.Run("use", func(t *testing.T) {
+		p, c := through(t, s)
+		c.Ping(t.Context())
+		p.Freeze()
+		if p.Connections() == 0 {
+			t.Error(errors.New("no connection went through the proxy"))
+		}
+	})
+	goleak.VerifyNone(t, before)
+}
