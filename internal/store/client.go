@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Timeouts of a small command. A frozen Redis is noticed after them, and the
+// caller goes on with what it has in memory.
+const (
+	dialTimeout    = time.Second
+	commandTimeout = time.Second
+	bulkTimeout    = 10 * time.Second
+	clusterReload  = 2 * time.Second // go-redis's own 60 s leaves a dead node in use for a minute
+)
+
+// Clients are the connections of one process, kept apart so that none waits
+// for another: a whole read never delays a look.
+type Clients struct {
+	Command redis.UniversalClient // small commands and scripts
+	Look    redis.UniversalClient // the head, on a connection of its own
+	Bulk    redis.UniversalClient // whole reads and staging
+	Bell    redis.UniversalClient // the subscription
+}
+
+// Dial prepares the clients of a Redis URL; nothing connects yet. Accepted are
+// go-redis's own forms: redis://, rediss:// and unix://, several addr= for a
+// Cluster, master_name= for Sentinel.
+func Dial(rawURL string) (*Clients, error) {
+	make1 := func(size int, read time.Duration) (redis.UniversalClient, error) {
+		return newClient(rawURL, size, read)
+	}
+	c := &Clients{}
+	for _, part := range []struct {
+		to   *redis.UniversalClient
+		size int
+		read time.Duration
+	}{
+		{&c.Command, 16, commandTimeout},
+		{&c.Look, 2, commandTimeout},
+		{&c.Bulk, 4, bulkTimeout},
+		{&c.Bell, 2, commandTimeout},
+	} {
+		client, err := make1(part.size, part.read)
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		*part.to = client
+	}
+	return c, nil
+}
+
+// Close closes all connections.
+func (c *Clients) Close() error {
+	var errs []error
+	for _, client := range []redis.UniversalClient{c.Command, c.Look, c.Bulk, c.Bell} {
+		if client != nil {
+			errs = append(errs, client.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// newClient makes one client with poolSize connections. Contexts bound its
+// I/O, and it retries a command once at most: retries re-run scripts, and
+// patience belongs to the loops above, which know what may be repeated.
+func newClient(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("redis: the URL does not parse") // its text may hold a password
+	}
+	off := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch {
+	case u.Query().Get("master_name") != "":
+		o, err := redis.ParseFailoverURL(rawURL)
+		if err != nil {
+			return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.DisableIdentity = true
+		return redis.NewFailoverClient(o), nil
+	case len(u.Query()["addr"]) > 0:
+		o, err := redis.ParseClusterURL(rawURL)
+		if err != nil {
+			return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.ClusterStateReloadInterval = clusterReload
+		o.MaintNotificationsConfig, o.DisableIdentity = off, true
+		return redis.NewClusterClient(o), nil
+	default:
+		o, err := redis.ParseURL(rawURL)
+		if err != nil {
+			return nil, fmt.Errorf("redis: URL: %w", scrub(err))
+		}
+		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.MaintNotificationsConfig, o.DisableIdentity = off, true
+		return redis.NewClient(o), nil
+	}
+}
+
+// scrub keeps an URL, and the password in it, out of an error.
+func scrub(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// Ping reports whether Redis answers a small command.
+func (c *Clients) Ping(ctx context.Context) error { return c.Command.Ping(ctx).Err() }

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// BeginLoad counts a load of the source by whoever holds the warm lock, and
+// returns its number. A snapshot whose meta carries a greater number than one
+// read before was loaded after that moment.
+func (s *Store) BeginLoad(ctx context.Context) (int64, error) {
+	n, err := s.c.Command.HIncrBy(ctx, s.keys.Stats(), "loads", 1).Result()
+	if err != nil {
+		return 0, s.fault("count load", err)
+	}
+	return n, nil
+}
+
+// Loads returns the number of the newest load that has begun.
+func (s *Store) Loads(ctx context.Context) (int64, error) {
+	n, err := s.c.Command.HGet(ctx, s.keys.Stats(), "loads").Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, s.fault("read loads", err)
+	}
+	return n, nil
+}
+
+// Standings reads how far Redis is with kinds, for decisions that need no
+// content. A Redis without a head gives empty standings.
+//
+//	cost  one pipeline of one command, and two for each kind
+func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error) {
+	var head *redis.MapStringStringCmd
+	metas := make([]*redis.SliceCmd, len(kinds))
+	sizes := make([]*redis.IntCmd, len(kinds))
+	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		head = pipe.HGetAll(ctx, s.keys.Head())
+		for i, kind := range kinds {
+			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count")
+			sizes[i] = pipe.HLen(ctx, s.keys.Snapshot(kind))
+		}
+		return nil
+	})
+	if err != nil && !isWrongType(err) {
+		return nil, s.fault("read standings", err)
+	}
+	h, err := parseHead(head.Val())
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[snapshot.Kind]snapshot.Standing, len(kinds))
+	for i, kind := range kinds {
+		field := func(j int) string {
+			if v := metas[i].Val(); j < len(v) {
+				text, _ := v[j].(string)
+				return text
+			}
+			return ""
+		}
+		out[kind] = snapshot.Standing{
+			Tag: h.Tags[kind], Order: snapshot.Order{Lineage: field(0), Revision: number(field(1))},
+			Load: number(field(2)), Count: int(number(field(3))), Size: sizes[i].Val(),
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,180 @@
+-- publish.lua brings in everything one warm changed, or changes nothing.
+--
+-- KEYS[1]  head        KEYS[2]  lock:warm     KEYS[3]  stats     KEYS[4]  config
+-- then five for each kind of the request, in its order:
+--          snapshot, meta, changes, pin, stage
+-- ARGV[1]  the request as JSON:
+--            lock         exact value the warm lock must hold
+--            attempt      id of this publish; a retry finds its own in meta
+--            incarnation  of the head the warmer saw, "" for none
+--            fresh        incarnation to begin when there is no head
+--            channel, by, reason, load, background ("1" or ""), changed ("1" or "")
+--            tookMs       how long the warm took, budget: bytes kept in changes
+--            kinds[]      name, mode, expect, tag, base, version, digest, count,
+--                         bytes, lineage, revision, schema, quarantined, had,
+--                         sets, removes, entryBytes, unpin
+--          numbers are decimal strings; mode is one of
+--            touch  nothing differs: only verifiedAt and revision move
+--            retag  the content stays, a new version says it is current again
+--            delta  set and remove the records that follow
+--            whole  the staged hash replaces the snapshot ("" count: no hash)
+-- ARGV[2…] for each kind: sets pairs of id and record, removes ids, and, unless
+--          the mode is touch, the JSON of the entry's set, removed and prev
+--
+-- Returns {"ok", Redis's time in Unix ms} or
+--   {"done"}              this very attempt was applied before
+--   {"lease"}             the lock is not ours any more
+--   {"head", kind}        the head moved since the warmer read it
+--   {"version", kind, n}  version n or later was used before
+--   {"order", kind, lineage, revision}  Redis holds something newer
+--   {"pinned", kind}      an operator holds the kind
+--   {"damaged", kind}     a key has the wrong type or size: replace it whole
+--   {"stage", kind}       the staged hash is not complete any more
+-- A bell that may not be rung (an ACL without PUBLISH) fails nothing: the look
+-- of every replica finds the new head.
+-- Nothing is written before every check has passed, for Redis does not undo a
+-- script that fails midway.
+local req = cjson.decode(ARGV[1])
+local head = redis.pcall('HGETALL', KEYS[1])
+local current = {}
+if not head.err then
+  for i = 1, #head, 2 do current[head[i]] = head[i + 1] end
+end
+
+-- foreign tells whether somebody put another type of key in our place.
+local function foreign(key, want)
+  local kind = redis.call('TYPE', key)['ok']
+  return kind ~= 'none' and kind ~= want
+end
+
+local writes = false
+for _, k in ipairs(req.kinds) do
+  if k.mode ~= 'touch' then writes = true end
+end
+
+local function keysOf(i)
+  local at = 4 + (i - 1) * 5
+  return KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4], KEYS[at + 5]
+end
+
+-- Checks. The first finding ends the script.
+local metas = {}
+for i, k in ipairs(req.kinds) do
+  local _, meta = keysOf(i)
+  metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision')
+  if metas[i].err then
+    if k.mode ~= 'whole' then return {'damaged', k.name} end
+    metas[i] = {}
+  end
+  if metas[i][1] == req.attempt then return {'done'} end
+end
+if writes and redis.call('GET', KEYS[2]) ~= req.lock then return {'lease'} end
+if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end
+for i, k in ipairs(req.kinds) do
+  local snapshot, meta, changes, pin, stage = keysOf(i)
+  if (current[k.name] or '') ~= k.expect then return {'head', k.name} end
+  local lineage, revision = metas[i][2], metas[i][3]
+  if lineage then
+    if lineage > k.lineage or (lineage == k.lineage and tonumber(revision) > tonumber(k.revision)) then
+      return {'order', k.name, lineage, revision}
+    end
+  end
+  if k.mode ~= 'touch' then
+    if k.unpin ~= '1' and redis.call('EXISTS', pin) == 1 then return {'pinned', k.name} end
+    if foreign(changes, 'stream') then
+      if k.mode ~= 'whole' then return {'damaged', k.name} end
+    else
+      local last = redis.call('XREVRANGE', changes, '+', '-', 'COUNT', '1')[1]
+      if last then
+        local n = tonumber(string.match(last[1], '^%d+'))
+        if n >= tonumber(k.version) then return {'version', k.name, string.format('%.0f', n)} end
+      end
+    end
+    if k.mode == 'delta' or k.mode == 'retag' then
+      if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end
+    elseif tonumber(k.count) > 0 and redis.pcall('HLEN', stage) ~= tonumber(k.count) then
+      return {'stage', k.name}
+    end
+  end
+end
+
+-- Writes.
+local time = redis.call('TIME')
+local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+if req.incarnation == '' then
+  if head.err then redis.call('UNLINK', KEYS[1]) end
+  redis.call('HSET', KEYS[1], 'incarnation', req.fresh)
+  local config = redis.call('HGET', KEYS[4], 'version')
+  if config then redis.call('HSET', KEYS[1], 'config', config) end
+end
+
+-- changes gets one entry for the version, and loses the oldest ones beyond the
+-- budget. "sum" counts the bytes of all entries so far, so that what is kept is
+-- the difference between the last and the first.
+local function record(changes, k, set, removed, prev)
+  local sum, last = tonumber(k.entryBytes), redis.call('XREVRANGE', changes, '+', '-', 'COUNT', '1')[1]
+  if last then
+    for f = 1, #last[2], 2 do
+      if last[2][f] == 'sum' then sum = sum + tonumber(last[2][f + 1]) end
+    end
+  end
+  redis.call('XADD', changes, k.version .. '-0', 'tag', k.tag, 'base', k.base,
+    'whole', k.mode == 'whole' and '1' or '0', 'set', set, 'removed', removed, 'prev', prev,
+    'reason', req.reason, 'by', req.by, 'at', now, 'sum', string.format('%.0f', sum))
+  for _ = 1, 1000 do
+    local first = redis.call('XRANGE', changes, '-', '+', 'COUNT', '1')[1]
+    if not first or first[1] == k.version .. '-0' then break end
+    local upto = 0
+    for f = 1, #first[2], 2 do
+      if first[2][f] == 'sum' then upto = tonumber(first[2][f + 1]) end
+    end
+    if sum - upto <= tonumber(req.budget) then break end
+    redis.call('XDEL', changes, first[1])
+  end
+end
+
+local arg = 2
+for i, k in ipairs(req.kinds) do
+  local snapshot, meta, changes, pin, stage = keysOf(i)
+  if k.mode == 'whole' then
+    redis.call('UNLINK', snapshot)
+    if foreign(meta, 'hash') then redis.call('UNLINK', meta) end
+    if foreign(changes, 'stream') then redis.call('UNLINK', changes) end
+    if tonumber(k.count) > 0 then
+      redis.call('RENAME', stage, snapshot)
+      redis.call('PERSIST', snapshot)
+    end
+  end
+  local sets, removes = tonumber(k.sets), tonumber(k.removes)
+  for from = 0, sets - 1, 1000 do
+    local upto = math.min(from + 1000, sets)
+    redis.call('HSET', snapshot, unpack(ARGV, arg + 2 * from, arg + 2 * upto - 1))
+  end
+  arg = arg + 2 * sets
+  for from = 0, removes - 1, 1000 do
+    local upto = math.min(from + 1000, removes)
+    redis.call('HDEL', snapshot, unpack(ARGV, arg + from, arg + upto - 1))
+  end
+  arg = arg + removes
+  if k.mode == 'touch' then
+    redis.call('HSET', meta, 'verifiedAt', now, 'lineage', k.lineage, 'revision', k.revision,
+      'attempt', req.attempt, 'load', req.load, 'quarantined', k.quarantined)
+  else
+    redis.call('HSET', meta, 'version', k.version, 'digest', k.digest, 'count', k.count, 'bytes', k.bytes,
+      'lineage', k.lineage, 'revision', k.revision, 'attempt', req.attempt, 'schema', k.schema,
+      'reason', req.reason, 'warmedAt', now, 'verifiedAt', now, 'warmedBy', req.by,
+      'durationMs', req.tookMs, 'load', req.load, 'quarantined', k.quarantined)
+    record(changes, k, ARGV[arg], ARGV[arg + 1], ARGV[arg + 2])
+    arg = arg + 3
+    redis.call('HSET', KEYS[1], k.name, k.tag)
+    current[k.name] = k.tag
+    redis.pcall('PUBLISH', req.channel, cjson.encode({event = 'published', kind = k.name, tag = k.tag, by = req.by, reason = req.reason}))
+  end
+end
+
+-- Counters come last and may not fail what has been published.
+redis.pcall('HINCRBY', KEYS[3], 'totalWarms', 1)
+redis.pcall('HSET', KEYS[3], 'lastWarmTime', now, 'lastWarmDuration', req.tookMs)
+if req.background == '1' then redis.pcall('HINCRBY', KEYS[3], 'backgroundRefreshCount', 1) end
+if req.changed == '1' then redis.pcall('HINCRBY', KEYS[3], 'invalidationCount', 1) end
+return {'ok', now}

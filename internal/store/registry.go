@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// forgetAfter is how long a silent replica stays in the sorted set, for people
+// who look with redis-cli. It counts as live for Options.LiveFor only.
+const forgetAfter = 10 * time.Minute
+
+// Report writes what a replica says of itself, and its heartbeat.
+func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
+	args := []any{
+		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(),
+		"id", info.ID, "address", info.Address, "build", info.Build,
+		"role", string(info.Role), "state", string(info.State), "config", info.Config,
+	}
+	for _, kind := range snapshot.Kinds {
+		args = append(args, string(kind), string(info.Tags[kind]))
+	}
+	if err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Err(); err != nil {
+		return s.fault("report replica", err)
+	}
+	return nil
+}
+
+// Withdraw takes a replica out of the registry.
+func (s *Store) Withdraw(ctx context.Context, id string) error {
+	_, err := s.c.Command.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.ZRem(ctx, s.keys.Replicas(), id)
+		pipe.Unlink(ctx, s.keys.Replica(id))
+		pipe.Publish(ctx, s.keys.Events(), bell("left", "", "", id, ""))
+		return nil
+	})
+	if err != nil {
+		return s.fault("withdraw replica", err)
+	}
+	return nil
+}
+
+// Replicas lists the live replicas by id: those heard of within LiveFor.
+//
+//	cost  two round trips, one of them a pipeline of one command a replica
+func (s *Store) Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error) {
+	live, err := liveScript.Run(ctx, s.c.Command, []string{s.keys.Replicas()}, s.o.LiveFor.Milliseconds()).StringSlice()
+	if err != nil {
+		return nil, s.fault("list replicas", err)
+	}
+	rows := make([]*redis.MapStringStringCmd, len(live)/2)
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	_, err = s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i := range rows {
+			rows[i] = pipe.HGetAll(ctx, s.keys.Replica(live[2*i]))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, s.fault("list replicas", err)
+	}
+	out := make([]snapshot.ReplicaInfo, 0, len(rows))
+	for i, row := range rows {
+		info := parseReplica(live[2*i], row.Val())
+		info.HeartbeatAge = time.Duration(number(live[2*i+1])) * time.Millisecond
+		out = append(out, info)
+	}
+	slices.SortFunc(out, func(a, b snapshot.ReplicaInfo) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
+	info := snapshot.ReplicaInfo{
+		ID: id, Address: row["address"], Build: row["build"],
+		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
+		Tags: map[snapshot.Kind]snapshot.Tag{}, Config: number(row["config"]), Since: millis(row["since"]),
+	}
+	for _, kind := range snapshot.Kinds {
+		if tag, err := snapshot.ParseTag(row[string(kind)]); err == nil && tag != "" {
+			info.Tags[kind] = tag
+		}
+	}
+	return info
+}
+
+// Receipt says which live replicas serve tags, or newer ones. With wait it
+// follows the registry until all do or the time is over; the replicas that do
+// not are named in Laggards. A replica that joins meanwhile counts too, one
+// that leaves no longer does.
+func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait time.Duration) (snapshot.Receipt, error) {
+	began := time.Now()
+	deadline := began.Add(wait)
+	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
+		live, err := s.Replicas(ctx)
+		if err != nil {
+			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
+		}
+		r := snapshot.Receipt{Tags: tags, Replicas: len(live), Laggards: []string{}}
+		for _, info := range live {
+			if serves(info, tags) {
+				r.Applied++
+			} else {
+				r.Laggards = append(r.Laggards, info.ID)
+			}
+		}
+		r.TookMs = time.Since(began).Milliseconds()
+		left := time.Until(deadline)
+		if (r.Applied == r.Replicas && r.Replicas > 0) || left <= 0 {
+			return r, nil
+		}
+		if err := pause(ctx, min(delay, left)); err != nil {
+			return r, errors.Join(snapshot.ErrUnavailable, err)
+		}
+	}
+}
+
+// serves reports whether info carries tags or newer ones.
+func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag) bool {
+	for name, want := range tags {
+		if name == snapshot.ConfigTag {
+			if info.Config < number(string(want)) {
+				return false
+			}
+			continue
+		}
+		have := info.Tags[snapshot.Kind(name)]
+		if have != want && have.Version() <= want.Version() {
+			return false
+		}
+	}
+	return true
+}
+
+// bell is the JSON of one message on the events channel.
+func bell(event, kind string, tag snapshot.Tag, by, reason string) string {
+	text, err := snapshot.Encode(struct {
+		Event  string       `json:"event"`
+		Kind   string       `json:"kind"`
+		Tag    snapshot.Tag `json:"tag"`
+		By     string       `json:"by"`
+		Reason string       `json:"reason"`
+	}{event, kind, tag, by, reason})
+	if err != nil {
+		return "{}" // cannot be: plain strings always encode
+	}
+	return text
+}
+
+// Announce rings the bell for an event that has no data of its own in Redis,
+// such as a lease handed over.
+func (s *Store) Announce(ctx context.Context, event, reason string) error {
+	if err := s.c.Command.Publish(ctx, s.keys.Events(), bell(event, "", "", s.o.By, reason)).Err(); err != nil {
+		return s.fault("announce "+event, err)
+	}
+	return nil
+}

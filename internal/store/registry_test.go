@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/store"
+)
+
+func replica(id string, tag snapshot.Tag) snapshot.ReplicaInfo {
+	return snapshot.ReplicaInfo{
+		ID: id, Address: "127.0.0.1:1", Build: "test", Role: snapshot.Follower, State: snapshot.StateFresh,
+		Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: tag}, Config: 3,
+	}
+}
+
+func TestReceiptNamesThoseThatAreNotThere(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	for id, tag := range map[string]snapshot.Tag{"r1": "5-aaaaaaaa", "r2": "6-bbbbbbbb", "r3": "4-cccccccc", "r4": "5-dddddddd", "r5": ""} {
+		if err := f.Report(ctx, replica(id, tag)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]snapshot.Tag{"channels": "5-aaaaaaaa", snapshot.ConfigTag: "3"}
+	r, err := f.Receipt(ctx, want, 30*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// r4 has the same version with other content: that is not the same.
+	if r.Replicas != 5 || r.Applied != 2 || !slices.Equal(r.Laggards, []string{"r3", "r4", "r5"}) {
+		t.Errorf("receipt is %+v, want r3, r4 and r5 as laggards", r)
+	}
+	time.AfterFunc(20*time.Millisecond, func() {
+		for _, id := range []string{"r3", "r4"} {
+			_ = f.Report(ctx, replica(id, "5-aaaaaaaa"))
+		}
+		_ = f.Withdraw(ctx, "r5")
+	})
+	r, err = f.Receipt(ctx, want, 10*time.Second)
+	if err != nil || r.Replicas != 4 || r.Applied != 4 || len(r.Laggards) != 0 {
+		t.Errorf("receipt is %+v, %v; want 4 of 4", r, err)
+	}
+	if r, err = f.Receipt(ctx, map[string]snapshot.Tag{snapshot.ConfigTag: "4"}, 0); err != nil || r.Applied != 0 {
+		t.Errorf("receipt for a newer config is %+v, %v; want none applied", r, err)
+	}
+}
+
+func TestSilentReplicaIsNotLive(t *testing.T) {
+	f := newFixture(t, store.Options{LiveFor: 150 * time.Millisecond})
+	ctx := context.Background()
+	if err := f.Report(ctx, replica("r1", "")); err != nil {
+		t.Fatal(err)
+	}
+	live, err := f.Replicas(ctx)
+	if err != nil || len(live) != 1 || live[0].Address != "127.0.0.1:1" || live[0].Since.IsZero() {
+		t.Fatalf("Replicas() = %+v, %v; want r1 as reported", live, err)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for len(live) > 0 && time.Now().Before(deadline) {
+		if live, err = f.Replicas(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(live) != 0 {
+		t.Errorf("r1 is still live after 5 s of silence")
+	}
+}
+
+func TestConfigMirrorOnlyMovesForward(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	at := func(version, interval int64) snapshot.VersionedConfig {
+		c := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig(), Version: version, UpdatedAt: time.Now()}
+		c.BackgroundRefresh.IntervalMs = interval
+		return c
+	}
+	for _, step := range []struct {
+		c        snapshot.VersionedConfig
+		restored bool
+		want     int64
+	}{
+		{at(2, 2000), false, 2}, {at(3, 3000), false, 3}, {at(2, 9000), false, 3}, {at(1, 1000), true, 1},
+	} {
+		if err := f.MirrorConfig(ctx, step.c, step.restored); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Config(ctx)
+		head, herr := f.Head(ctx)
+		if err != nil || herr != nil || got.Version != step.want || head.Config != step.want || got.BackgroundRefresh.IntervalMs != 1000*step.want {
+			t.Errorf("config is %+v, head %+v, %v, %v; want version %d", got, head, err, herr, step.want)
+		}
+	}
+}

@@ -1,0 +1,20 @@
+-- report.lua is a replica's heartbeat.
+--
+-- KEYS[1]  replicas    KEYS[2]  replica:ID
+-- ARGV[1]  id          ARGV[2]  ms until the hash expires
+-- ARGV[3]  ms after which a silent replica leaves the set
+-- ARGV[4]  channel     ARGV[5…] fields and values of the hash
+--
+-- Returns Redis's time in Unix ms.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local stamp = string.format('%.0f', now)
+local new = redis.call('ZADD', KEYS[1], stamp, ARGV[1])
+redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - tonumber(ARGV[3])))
+if new == 1 then
+  redis.call('HSETNX', KEYS[2], 'since', stamp)
+  redis.pcall('PUBLISH', ARGV[4], cjson.encode({event = 'joined', kind = '', tag = '', by = ARGV[1], reason = ''}))
+end
+return stamp
