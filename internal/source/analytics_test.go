@@ -1,0 +1,116 @@
+package source_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/source"
+)
+
+func TestSummaryAddsUpTheLog(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		put(t, d, "free")
+		if err := d.PutPrices(t.Context(), []snapshot.Price{{Model: "m", Input: 3, Output: 15, Cached: 0.3}}); err != nil {
+			t.Fatal(err)
+		}
+		logs := []source.RequestLog{
+			{ChannelID: "a", Model: "m", Latency: 100 * time.Millisecond, InputTokens: 1000, CachedTokens: 400, OutputTokens: 200, Success: true},
+			{ChannelID: "a", Model: "free", Latency: 101 * time.Millisecond, InputTokens: 10, OutputTokens: 20, Success: true},
+			{ChannelID: "b", Model: "m", Latency: 101 * time.Millisecond, InputTokens: 7, Error: "bad\x00 bytes \xff"},
+			{ChannelID: "", Model: "unpriced", InputTokens: 1, OutputTokens: 1},
+		}
+		if err := d.AppendLogs(t.Context(), logs); err != nil {
+			t.Fatal(err)
+		}
+		// (600*3 + 400*0.3 + 200*15) / 1e6 and 7*3/1e6
+		want := &snapshot.Summary{
+			ID:    "summary",
+			Usage: snapshot.Usage{Requests: 4, Successes: 2, Failures: 2, AverageLatencyMs: 75.5, InputTokens: 1018, OutputTokens: 221, CachedTokens: 400, EstimatedCost: 0.004941},
+			ByChannel: map[string]snapshot.Usage{
+				"a": {Requests: 2, Successes: 2, AverageLatencyMs: 100.5, InputTokens: 1010, OutputTokens: 220, CachedTokens: 400, EstimatedCost: 0.00492},
+				"b": {Requests: 1, Failures: 1, AverageLatencyMs: 101, InputTokens: 7, EstimatedCost: 0.000021},
+			},
+			ByModel: map[string]snapshot.Usage{
+				"m":        {Requests: 2, Successes: 1, Failures: 1, AverageLatencyMs: 100.5, InputTokens: 1007, OutputTokens: 200, CachedTokens: 400, EstimatedCost: 0.004941},
+				"free":     {Requests: 1, Successes: 1, AverageLatencyMs: 101, InputTokens: 10, OutputTokens: 20},
+				"unpriced": {Requests: 1, Failures: 1, InputTokens: 1, OutputTokens: 1},
+			},
+		}
+		first := load(t, d)
+		if diff := cmp.Diff(want, first.Summary); diff != "" {
+			t.Errorf("Summary (-want +got):\n%s", diff)
+		}
+		if got := e.hand(t, "SELECT error FROM request_logs WHERE channel_id = 'b'"); got != "bad bytes \uFFFD" {
+			t.Errorf("the error is stored as %q", got)
+		}
+	})
+}
+
+func TestLogsAreAppendedWholeAndInOrder(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		at := time.UnixMilli(1_700_000_000_123)
+		logs := make([]source.RequestLog, 1234)
+		for i := range logs {
+			logs[i] = source.RequestLog{Model: "m", Latency: time.Duration(i) * time.Millisecond, At: at}
+		}
+		logs[0].At = time.Time{}
+		if err := d.AppendLogs(t.Context(), logs); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.AppendLogs(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT id), SUM(latency_ms), SUM(CASE WHEN at = 1700000000123 THEN 1 ELSE 0 END) FROM request_logs")
+		if want := "1234|1234|760761|1233"; got != want {
+			t.Errorf("the log holds %s, want %s", got, want)
+		}
+	})
+}
+
+func TestSeedDemo(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		if err := d.SeedDemo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		first := load(t, d)
+		sets, err := snapshot.Assemble(first, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind, want := range map[snapshot.Kind]int{"channels": 6, "models": 10, "routingRules": 5, "analytics": 1} {
+			if c := sets[kind]; c.Set.Len() != want || len(c.Faults) != 0 {
+				t.Errorf("%s: %d records, faults %+v", kind, c.Set.Len(), c.Faults)
+			}
+		}
+		if u := first.Summary.Usage; u.Requests != 500 || u.Failures == 0 || u.EstimatedCost == 0 || len(first.Summary.ByChannel) != 6 {
+			t.Errorf("summary is %+v", u)
+		}
+		types := map[string]bool{}
+		for _, r := range first.Rules {
+			types[r.Type] = true
+		}
+		if len(types) != 5 {
+			t.Errorf("rule types are %v", types)
+		}
+		if err := d.SeedDemo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		again := load(t, d)
+		delete(first.Revisions, snapshot.Analytics)
+		delete(again.Revisions, snapshot.Analytics)
+		if diff := cmp.Diff(first, again); diff != "" {
+			t.Errorf("seeding twice (-once +twice):\n%s", diff)
+		}
+		other := open(t, engine{url: e.url})
+		addRule(t, other, "own", "ch_demo_glm")
+	})
+}

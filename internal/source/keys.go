@@ -1,0 +1,77 @@
+package source
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// plainKey is a key that stands in clear in the row of channel id.
+type plainKey struct {
+	id  string
+	key snapshot.Secret
+}
+
+// seal replaces keys in the table with their sealed form. A row that changed
+// meanwhile is left for the next look.
+func (d *DB) seal(ctx context.Context, found []plainKey) error {
+	err := d.writing(ctx, func(t *tx) error {
+		for _, p := range found {
+			sealed := d.keys.Seal(snapshot.Channels, p.id, p.key)
+			if err := t.exec(ctx, "seal key of channel "+p.id,
+				"UPDATE channels SET api_key = $1 WHERE id = $2 AND api_key = $3",
+				string(sealed), p.id, p.key.Reveal()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.unclean.Store(true)
+	d.log.Info("Cache: sealed provider keys found in clear in the source", "keys", len(found))
+	return nil
+}
+
+// scrubWithin bounds how long a load waits for readers of the file.
+const scrubWithin = 200 * time.Millisecond
+
+// scrubIfUnclean removes what sealing has left in files. When something is in
+// the way the next Load tries again.
+func (d *DB) scrubIfUnclean(ctx context.Context) {
+	if !d.unclean.Swap(false) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, scrubWithin)
+	defer cancel()
+	if err := d.scrub(ctx); err != nil {
+		d.unclean.Store(true)
+		d.log.Warn("Cache: keys sealed just now may still stand in clear in the database's log file; trying again at the next load", "err", err)
+	}
+}
+
+// opens reports a sealed key that does not open: damaged, moved here from
+// another row, or sealed with a key that is not at hand.
+func (d *DB) opens(id string, sealed snapshot.Sealed) error {
+	d.mu.Lock()
+	known := d.opened[id] == sealed
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
+	_, err := d.keys.Open(snapshot.Channels, id, sealed)
+	return err
+}
+
+// remember keeps which sealed keys open, so that the next load only opens the
+// new ones.
+func (d *DB) remember(opened map[string]snapshot.Sealed) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !maps.Equal(d.opened, opened) {
+		d.opened = opened
+	}
+}

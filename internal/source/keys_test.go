@@ -1,0 +1,197 @@
+package source_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/source"
+)
+
+const marker = "sk-MARKER-3f9a77"
+
+func TestPlainKeysAreSealedAtTheNextLoad(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		e.hand(t, fmt.Sprintf(`INSERT INTO channels (id, name, api_key, status) VALUES
+			('on', 'on', '%s-1', 'enabled'), ('off', 'off', '%[1]s-2', 'disabled'), ('blank', 'blank', '  ', 'enabled')`, marker))
+		if shown, err := d.Channel(t.Context(), "on"); err != nil || !opens(t, shown, marker+"-1") {
+			t.Errorf("before the load the API shows %+v, %v", shown, err)
+		}
+		c := load(t, d)
+		if len(c.Broken) != 0 || len(c.Channels) != 3 {
+			t.Fatalf("loaded %+v, broken %+v", c.Channels, c.Broken)
+		}
+		for _, ch := range c.Channels {
+			want := map[string]string{"on": marker + "-1", "off": marker + "-2", "blank": ""}[ch.ID]
+			stored := e.hand(t, "SELECT api_key FROM channels WHERE id = '"+ch.ID+"'")
+			if ch.ID != "off" && !opens(t, ch, want) {
+				t.Errorf("channel %s carries %q", ch.ID, ch.APIKey)
+			}
+			if strings.Contains(stored, marker) || (want != "" && !snapshot.IsSealed(stored)) {
+				t.Errorf("channel %s is stored with %q", ch.ID, stored)
+			}
+		}
+		again := load(t, d)
+		if again.Revisions[snapshot.Channels] != c.Revisions[snapshot.Channels] {
+			t.Error("a load with nothing to seal raised the revision")
+		}
+		d.Close()
+		if e.name == "sqlite" {
+			notInFiles(t, e, marker)
+		}
+	})
+}
+
+func opens(t *testing.T, ch snapshot.Channel, want string) bool {
+	t.Helper()
+	got, err := keyring(t).Open(snapshot.Channels, ch.ID, ch.APIKey)
+	return err == nil && got.Reveal() == want
+}
+
+// notInFiles looks for text in the database file and what lies beside it.
+func notInFiles(t *testing.T, e engine, text string) {
+	t.Helper()
+	files, err := filepath.Glob(strings.TrimPrefix(e.url, "sqlite://") + "*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, f := range files {
+		body, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(body, []byte(text)); n > 0 {
+			t.Errorf("%s contains the plain key %d times", filepath.Base(f), n)
+		}
+	}
+}
+
+// The file forgets plain keys while it is in use, not only when it is closed:
+// also those of many rows, of rows that moved between pages, and of rows that
+// were already in the main file.
+func TestSealedKeysLeaveNoTraceInTheFile(t *testing.T) {
+	t.Parallel()
+	e := sqliteEngine(t)
+	d := open(t, e)
+	var rows []string
+	for i := range 300 {
+		rows = append(rows, fmt.Sprintf("('c%03d', 'name %d', '%s-%d-%s')", i, i, marker, i, strings.Repeat("x", i*7%900)))
+	}
+	e.hand(t, "INSERT INTO channels (id, name, api_key) VALUES "+strings.Join(rows, ", "))
+	e.hand(t, "PRAGMA wal_checkpoint(TRUNCATE)")
+	e.hand(t, fmt.Sprintf("UPDATE channels SET api_key = '%s-again' WHERE id < 'c1'", marker))
+	if c := load(t, d); len(c.Broken) != 0 || len(c.Channels) != 300 {
+		t.Fatalf("%d channels, broken %+v", len(c.Channels), c.Broken)
+	}
+	// The first inserts were made by a program without secure_delete, which may
+	// leave what it overwrote; only what we overwrite is ours to clean.
+	notInFiles(t, e, marker+"-again")
+	for i := 100; i < 300; i++ {
+		notInFiles(t, e, fmt.Sprintf("%s-%d-", marker, i))
+	}
+}
+
+// A reader that holds on to an old state keeps the log from being emptied; the
+// load does not wait for it, and the next one tries again.
+func TestTracesAreRemovedOnceReadersLetGo(t *testing.T) {
+	t.Parallel()
+	e := sqliteEngine(t)
+	d := open(t, e)
+	e.hand(t, "INSERT INTO channels (id, name, api_key) VALUES ('c', 'c', '"+marker+"')")
+	reader, err := sql.Open("sqlite", strings.TrimPrefix(e.url, "sqlite://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	tx, err := reader.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := tx.QueryRow("SELECT COUNT(*) FROM channels").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	if c := load(t, d); !opens(t, c.Channels[0], marker) {
+		t.Fatalf("loaded %+v", c)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	load(t, d)
+	notInFiles(t, e, marker)
+}
+
+// Somebody who types plain keys in faster than they are sealed gets his row
+// named as broken; its key never leaves in clear, and the others are loaded.
+func TestKeyThatStaysPlainIsBroken(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		n := 0
+		d := open(t, e, func(o *source.Options) {
+			o.WrapRows = func(table string, r source.Rows) source.Rows {
+				if table == "request_logs" { // read after the channels: type the next key in
+					n++
+					return &closing{r, func() { _, _ = e.by(fmt.Sprintf("UPDATE channels SET api_key = '%s-%d' WHERE id = 'c'", marker, n)) }}
+				}
+				return r
+			}
+		})
+		addChannel(t, d, "good")
+		e.hand(t, "INSERT INTO channels (id, name, api_key) VALUES ('c', 'c', '"+marker+"')")
+		c := load(t, d)
+		if names(c.Channels) != "good" || len(c.Broken) != 1 || c.Broken[0].ID != "c" || !strings.Contains(c.Broken[0].Reason, "not sealed") {
+			t.Errorf("channels %q, broken %+v", names(c.Channels), c.Broken)
+		}
+		if strings.Contains(fmt.Sprintf("%+v", c), marker) {
+			t.Error("the catalog contains the plain key")
+		}
+		if n != 4 {
+			t.Errorf("it looked %d times, want 4", n)
+		}
+	})
+}
+
+// closing calls f when the rows are closed.
+type closing struct {
+	source.Rows
+	f func()
+}
+
+func (c *closing) Close() error { c.f(); return c.Rows.Close() }
+
+func TestReplicasSealingTogetherAgree(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		dbs := []*source.DB{open(t, e), open(t, e), open(t, e)}
+		for i := range 5 {
+			e.hand(t, fmt.Sprintf("INSERT INTO channels (id, name, api_key) VALUES ('c%d', 'c%[1]d', '%s')", i, marker))
+			got := make([]*snapshot.Catalog, len(dbs))
+			var wg sync.WaitGroup
+			for j, d := range dbs {
+				wg.Go(func() {
+					c, err := d.Load(context.WithoutCancel(t.Context()), false)
+					if err != nil {
+						t.Errorf("Load: %v", err)
+						return
+					}
+					got[j] = c
+				})
+			}
+			wg.Wait()
+			for _, c := range got {
+				if c != nil && (len(c.Broken) != 0 || c.Channels[i].APIKey != got[0].Channels[i].APIKey) {
+					t.Errorf("replicas disagree on the sealed key, or find it broken: %+v", c.Broken)
+				}
+			}
+		}
+	})
+}

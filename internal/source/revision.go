@@ -1,0 +1,181 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// counted lists the kinds whose changes the triggers count, in the order of
+// their names, which is the order in which everybody locks the counters.
+var counted = []snapshot.Kind{snapshot.Channels, snapshot.Models, snapshot.RoutingRules}
+
+// Revisions says where the source stands.
+type Revisions struct {
+	Lineage string                  // the source's id
+	ByKind  map[snapshot.Kind]int64 // change counters; analytics has none
+	Config  int64                   // version of the cache config; 0: it has no row
+}
+
+// Approve is an operator's written consent to a removal that a guard would
+// refuse. Only the Reason is read; the source fills in the revision.
+type Approve = snapshot.Approval
+
+// Revisions asks where the source stands.
+//
+//	source  catalog_revision, cache_config
+//	errors  snapshot.ErrInvalid      a counter has no row
+//	        snapshot.ErrUnavailable  the database does not answer
+//	cost    one query of four rows
+func (d *DB) Revisions(ctx context.Context) (Revisions, error) {
+	t, err := d.alone()
+	if err != nil {
+		return Revisions{}, err
+	}
+	c, err := t.counters(ctx)
+	if err == nil {
+		err = c.complete()
+	}
+	if err != nil {
+		return Revisions{}, fmt.Errorf("read revisions: %w", err)
+	}
+	return Revisions{Lineage: c.lineage, ByKind: c.byKind, Config: c.config}, nil
+}
+
+// counters is what catalog_revision and cache_config say.
+type counters struct {
+	lineage string
+	byKind  map[snapshot.Kind]int64
+	config  int64
+}
+
+func (t *tx) counters(ctx context.Context) (counters, error) {
+	c := counters{byKind: make(map[snapshot.Kind]int64, len(counted))}
+	const query = `SELECT kind, revision, source_id FROM catalog_revision
+		UNION ALL SELECT 'config', version, '' FROM cache_config WHERE id = 1`
+	err := t.each(ctx, "catalog_revision", query, func(r Rows) error {
+		var kind, lineage string
+		var n int64
+		if err := r.Scan(&kind, &n, &lineage); err != nil {
+			return err
+		}
+		if kind == "config" {
+			c.config = n
+			return nil
+		}
+		c.byKind[snapshot.Kind(kind)] = n
+		// Rows that disagree come from a table that was restored in part. With
+		// the newest id a counter that went back is seen as that, and refused.
+		c.lineage = max(c.lineage, lineage)
+		return nil
+	})
+	return c, err
+}
+
+// complete reports a counter or an id that is missing. Without its row a kind's
+// changes would go uncounted, and so unnoticed.
+func (c counters) complete() error {
+	for _, kind := range counted {
+		if _, ok := c.byKind[kind]; !ok {
+			return fmt.Errorf("catalog_revision has no row for %s, restart to add it: %w", kind, snapshot.ErrInvalid)
+		}
+	}
+	if c.lineage == "" {
+		return fmt.Errorf("catalog_revision has no source_id, restart to add it: %w", snapshot.ErrInvalid)
+	}
+	return nil
+}
+
+// lock keeps every other writer of the catalog waiting until the end of the
+// transaction: each of them has to raise a counter. Rows of channels and rules
+// have to be locked before, as a statement typed by hand does it, never after.
+func (t *tx) lock(ctx context.Context) error {
+	if t.dialect().forUpdate == "" {
+		return nil // BEGIN IMMEDIATE has done it
+	}
+	return t.exec(ctx, "lock revisions", "SELECT kind FROM catalog_revision ORDER BY kind FOR UPDATE")
+}
+
+// written says where the source stands after a write to the kinds.
+func (t *tx) written(ctx context.Context, kinds ...snapshot.Kind) (snapshot.Written, error) {
+	c, err := t.counters(ctx)
+	if err == nil {
+		err = c.complete()
+	}
+	if err != nil {
+		return snapshot.Written{}, err
+	}
+	w := snapshot.Written{Lineage: c.lineage, Revisions: make(map[snapshot.Kind]int64, len(kinds))}
+	for _, kind := range kinds {
+		w.Revisions[kind] = c.byKind[kind]
+	}
+	return w, nil
+}
+
+// approve records an operator's consent at the revisions just written.
+func (t *tx) approve(ctx context.Context, w snapshot.Written, reason string) error {
+	for kind, revision := range w.Revisions {
+		if err := t.exec(ctx, "record approval",
+			`INSERT INTO approvals (kind, revision, reason, at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (kind, revision) DO UPDATE SET reason = excluded.reason, at = excluded.at`,
+			string(kind), revision, reason, time.Now().UnixMilli()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkApproval reports an approval without the reason it must have.
+func checkApproval(a *Approve) error {
+	if a == nil {
+		return nil
+	}
+	if strings.TrimSpace(a.Reason) == "" {
+		return fmt.Errorf("reason is blank: %w", snapshot.ErrInvalid)
+	}
+	return storable(a.Reason)
+}
+
+// approved returns the newest approval of each kind.
+func (t *tx) approved(ctx context.Context) (map[snapshot.Kind]snapshot.Approval, error) {
+	out := map[snapshot.Kind]snapshot.Approval{}
+	const query = `SELECT kind, revision, reason FROM approvals a
+		WHERE revision = (SELECT MAX(revision) FROM approvals b WHERE b.kind = a.kind)`
+	err := t.each(ctx, "approvals", query, func(r Rows) error {
+		var kind string
+		var a snapshot.Approval
+		if err := r.Scan(&kind, &a.Revision, &a.Reason); err != nil {
+			return err
+		}
+		out[snapshot.Kind(kind)] = a
+		return nil
+	})
+	return out, err
+}
+
+// MintLineage gives the source a new id that sorts after both its own and the
+// one given, so that what it holds now counts as newer than anything published
+// before. It is for an operator who knows that the database was restored or
+// replaced. The counters keep their values.
+func (d *DB) MintLineage(ctx context.Context, after string) (string, error) {
+	var id string
+	err := d.writing(ctx, func(t *tx) error {
+		if err := t.lock(ctx); err != nil {
+			return err
+		}
+		c, err := t.counters(ctx)
+		if err != nil {
+			return err
+		}
+		id = snapshot.NewLineage(time.Now(), max(after, c.lineage))
+		return t.exec(ctx, "set source id", "UPDATE catalog_revision SET source_id = $1", id)
+	})
+	if err != nil {
+		return "", fmt.Errorf("mint lineage: %w", err)
+	}
+	d.log.Warn("the source has a new lineage", "lineage", id, "after", after)
+	return id, nil
+}
