@@ -1,0 +1,178 @@
+package warmer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// RefresherOptions are the tunables of a Refresher; zero means the default.
+type RefresherOptions struct {
+	SourcePoll time.Duration // how often the source's revisions are compared; 1 s
+	Audit      time.Duration // how often Redis is checked for lost records; 15 s
+	// Config is the fleet's config as this replica follows it.
+	Config func() snapshot.VersionedConfig
+	// Configured rings when that config changed.
+	Configured <-chan struct{}
+	// SyncConfig mirrors the source's config into Redis and follows it.
+	SyncConfig func(ctx context.Context) error
+	// Changes rings when the source may have changed.
+	Changes <-chan struct{}
+	Log     *slog.Logger
+}
+
+// Refresher is the one replica's part that warms without being asked: on a
+// timer, on a change in the source, on damage in Redis.
+type Refresher struct {
+	w   *Warmer
+	o   RefresherOptions
+	log *slog.Logger
+
+	trouble string // last state of following that was logged
+}
+
+// NewRefresher returns a Refresher on w. It starts nothing; Lead does.
+func NewRefresher(w *Warmer, o RefresherOptions) (*Refresher, error) {
+	if w == nil || o.Config == nil || o.SyncConfig == nil {
+		return nil, errors.New("refresher: warmer, Config and SyncConfig are required")
+	}
+	if o.SourcePoll <= 0 {
+		o.SourcePoll = time.Second
+	}
+	if o.Audit <= 0 {
+		o.Audit = 15 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Refresher{w: w, o: o, log: o.Log}, nil
+}
+
+// Lead refreshes until ctx ends, which it does with the lease. It begins with
+// a whole refresh: what a leader before it did not finish is done now.
+func (r *Refresher) Lead(ctx context.Context) error {
+	if c := r.o.Config(); c.Enabled && c.WarmOnStartup {
+		r.refresh(ctx, "startup", false)
+	}
+	r.follow(ctx)
+	poll, audit := time.NewTicker(r.o.SourcePoll), time.NewTicker(r.o.Audit)
+	defer poll.Stop()
+	defer audit.Stop()
+	interval, enabled := r.interval(), r.o.Config().Enabled
+	refresh := time.NewTimer(interval)
+	defer refresh.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.o.Changes:
+			r.follow(ctx)
+		case <-poll.C:
+			r.follow(ctx)
+		case <-audit.C:
+			r.audit(ctx)
+		case <-r.o.Configured:
+			if now := r.interval(); now != interval {
+				interval = now
+				refresh.Reset(interval)
+			}
+			if was := enabled; !was && r.o.Config().Enabled {
+				r.repair(ctx, "cache enabled")
+			}
+			enabled = r.o.Config().Enabled
+		case <-refresh.C:
+			if c := r.o.Config(); c.Enabled && c.BackgroundRefresh.Enabled {
+				r.refresh(ctx, "background refresh", true)
+			}
+			interval = r.interval()
+			refresh.Reset(interval)
+		}
+	}
+}
+
+// never is how long a timer that is switched off waits.
+const never = 365 * 24 * time.Hour
+
+// interval is the time to the next background refresh.
+func (r *Refresher) interval() time.Duration {
+	c := r.o.Config()
+	if !c.Enabled || !c.BackgroundRefresh.Enabled {
+		return never
+	}
+	return c.Interval()
+}
+
+// refresh warms every kind that the config warms ahead.
+func (r *Refresher) refresh(ctx context.Context, reason string, background bool) {
+	if kinds := Ahead(r.o.Config().CacheConfig); len(kinds) > 0 {
+		// The warmer logs and counts what goes wrong.
+		_, _ = r.w.Warm(ctx, Request{Kinds: kinds, Reason: reason, Background: background})
+	}
+}
+
+// repair warms what Redis lacks of them.
+func (r *Refresher) repair(ctx context.Context, reason string) {
+	if kinds := Ahead(r.o.Config().CacheConfig); len(kinds) > 0 {
+		_ = r.w.Repair(ctx, kinds, reason)
+	}
+}
+
+// Ahead lists the kinds that c warms ahead.
+func Ahead(c snapshot.CacheConfig) []snapshot.Kind {
+	var kinds []snapshot.Kind
+	for _, kind := range snapshot.Kinds {
+		if c.Warms(kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// follow compares the source with Redis and closes the gap.
+func (r *Refresher) follow(ctx context.Context) {
+	at, err := r.w.src.Position(ctx)
+	if err == nil && at.Config != r.o.Config().Version {
+		err = r.o.SyncConfig(ctx)
+	}
+	if err == nil {
+		_, err = r.w.Follow(ctx, r.o.Config().CacheConfig, at, "source changed")
+	}
+	var refused snapshot.Refused
+	state := ""
+	if err != nil && !Held(err) && !errors.As(err, &refused) && ctx.Err() == nil {
+		state = err.Error()
+	}
+	if (state == "") != (r.trouble == "") {
+		if state != "" {
+			r.log.Warn("Cache refresher cannot follow the source", "err", err)
+		} else {
+			r.log.Info("Cache refresher follows the source again")
+		}
+		r.trouble = state
+	}
+}
+
+// audit looks for kinds that Redis has lost in part: an evicted or deleted
+// snapshot does not show in the head.
+func (r *Refresher) audit(ctx context.Context) {
+	c := r.o.Config()
+	if !c.Enabled {
+		return
+	}
+	standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
+	if err != nil {
+		return // the look reports a Redis that does not answer
+	}
+	var damaged []snapshot.Kind
+	for kind, st := range standings {
+		if st.Tag.HasContent() && !st.Healthy() {
+			damaged = append(damaged, kind)
+		}
+	}
+	if len(damaged) > 0 {
+		_ = r.w.Repair(ctx, damaged, "records missing in Redis")
+	}
+}

@@ -1,0 +1,140 @@
+package warmer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// Request asks for one warm.
+type Request struct {
+	Kinds      []snapshot.Kind
+	Force      bool   // pass the shrink and lineage guards
+	Reason     string // written into meta and history
+	Background bool   // the refresher's timer
+	Changed    bool   // the source changed
+	// Rebuild writes the snapshots whole, because what stands in Redis is
+	// damaged.
+	Rebuild bool
+	// Until says, once the lock is ours, that nothing is left to do. nil: load
+	// in any case.
+	Until func(map[snapshot.Kind]snapshot.Standing) bool
+}
+
+// Result says what a warm did.
+type Result struct {
+	Tags      map[snapshot.Kind]snapshot.Tag // current after it, of the kinds asked for
+	Published []snapshot.Kind                // kinds that got a new version
+	Loaded    bool                           // false: another warm had done it already
+}
+
+// call is one warm and everybody who waits for it.
+type call struct {
+	req  Request
+	done chan struct{}
+	res  Result
+	err  error
+}
+
+// merge makes c serve r too.
+func (c *call) merge(r Request) {
+	for _, kind := range r.Kinds {
+		if !slices.Contains(c.req.Kinds, kind) {
+			c.req.Kinds = append(c.req.Kinds, kind)
+		}
+	}
+	if r.Reason != "" && !strings.Contains(c.req.Reason, r.Reason) && len(c.req.Reason) < 200 {
+		c.req.Reason += "; " + r.Reason
+	}
+	c.req.Background = c.req.Background || r.Background
+	c.req.Changed = c.req.Changed || r.Changed
+	c.req.Rebuild = c.req.Rebuild || r.Rebuild
+	mine, theirs := c.req.Until, r.Until
+	switch {
+	case mine == nil || theirs == nil:
+		c.req.Until = nil
+	default:
+		c.req.Until = func(s map[snapshot.Kind]snapshot.Standing) bool { return mine(s) && theirs(s) }
+	}
+}
+
+// Warm runs a warm, or joins one that waits to start, and waits for its end.
+// When ctx ends first the warm itself goes on.
+//
+//	errors  snapshot.Refused         guards turned down some kinds; the others were published
+//	        snapshot.ErrUnavailable  the source or Redis failed
+//	        snapshot.ErrPinned       an operator holds a kind
+func (w *Warmer) Warm(ctx context.Context, r Request) (Result, error) {
+	if len(r.Kinds) == 0 {
+		return Result{}, errors.New("warm: no kinds")
+	}
+	c := w.enqueue(r)
+	select {
+	case <-c.done:
+		return c.res, c.err
+	case <-ctx.Done():
+		return Result{}, errors.Join(snapshot.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// enqueue joins the call that waits to start, or makes one. Forced requests
+// only share with forced ones: nobody passes a guard unasked.
+func (w *Warmer) enqueue(r Request) *call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	slot := &w.pending[0]
+	if r.Force {
+		slot = &w.pending[1]
+	}
+	if *slot == nil {
+		r.Kinds = slices.Clone(r.Kinds)
+		*slot = &call{req: r, done: make(chan struct{})}
+		select {
+		case w.kick <- struct{}{}:
+		default:
+		}
+	} else {
+		(*slot).merge(r)
+	}
+	return *slot
+}
+
+// next returns a call that waits to start. It stays open for others to join.
+func (w *Warmer) next() *call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pending[1] != nil {
+		return w.pending[1]
+	}
+	return w.pending[0]
+}
+
+// closeCall ends the joining of c and returns what it has to do.
+func (w *Warmer) closeCall(c *call) Request {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.pending {
+		if w.pending[i] == c {
+			w.pending[i] = nil
+		}
+	}
+	slices.SortFunc(c.req.Kinds, func(a, b snapshot.Kind) int { return a.Index() - b.Index() })
+	return c.req
+}
+
+// widen makes c warm every kind.
+func (w *Warmer) widen(c *call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.req.Kinds = slices.Clone(snapshot.Kinds)
+}
+
+// finish tells everybody who waits for c.
+func (w *Warmer) finish(c *call, res Result, err error) {
+	w.closeCall(c)
+	c.res, c.err = res, err
+	close(c.done)
+}
