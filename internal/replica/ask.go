@@ -1,0 +1,135 @@
+package replica
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+const (
+	askFirst = time.Second      // between the first and the second ask for the same need
+	askMax   = 30 * time.Second // between later ones
+	askApart = 100 * time.Millisecond
+)
+
+// asker asks for warms, so that a lasting need, a flapping Redis or a whole
+// fleet noticing at once does not become a storm.
+type asker struct {
+	call func([]snapshot.Kind, string)
+	role func() snapshot.Role // nil: ask at once
+	lead time.Duration        // head start of the refresher: followers wait a quarter to a half of it
+	wake flag
+
+	mu        sync.Mutex
+	asks      map[snapshot.Kind]*ask
+	notBefore time.Time
+}
+
+// ask is one kind's need.
+type ask struct {
+	why  string
+	open bool // it is needed now; else it may come back, and must not ask afresh
+	born time.Time
+	next time.Time // zero: it was never asked for
+	wait time.Duration
+}
+
+func newAsker(o Options) *asker {
+	return &asker{call: o.NeedWarm, role: o.Role, lead: o.InvalidWait, wake: newFlag(), asks: map[snapshot.Kind]*ask{}}
+}
+
+// set says why kind has to be warmed now, "" for not at all. settled says that
+// it is as it should be: a later need is a new one.
+func (a *asker) set(kind snapshot.Kind, why string, settled bool) {
+	if a.call == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	have := a.asks[kind]
+	switch {
+	case settled:
+		delete(a.asks, kind)
+	case why == "" && have != nil:
+		have.open = false
+	case why == "":
+	case have != nil && have.why == why:
+		if !have.open {
+			have.open = true
+			a.wake.raise()
+		}
+	default:
+		a.asks[kind] = &ask{why: why, open: true, born: time.Now()}
+		a.wake.raise()
+	}
+}
+
+// headStart is zero for the refresher, and for followers a moment in which the
+// refresher can have done the work.
+func (a *asker) headStart() time.Duration {
+	if a.role == nil || a.role() == snapshot.Refresher {
+		return 0
+	}
+	return time.Duration((0.25 + 0.25*rand.Float64()) * float64(a.lead))
+}
+
+// run asks whenever something is due.
+func (a *asker) run(ctx context.Context) {
+	if a.call == nil {
+		return
+	}
+	for {
+		kinds, why, wait := a.due(a.headStart())
+		if len(kinds) > 0 {
+			a.call(kinds, why)
+		}
+		if !sleep(ctx, wait, a.wake) {
+			return
+		}
+	}
+}
+
+// due returns the kinds to ask for now and how long to wait for the next ones.
+func (a *asker) due(headStart time.Duration) (kinds []snapshot.Kind, why string, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	wait = askMax
+	var reasons []string
+	for _, kind := range snapshot.Kinds {
+		k := a.asks[kind]
+		if k == nil || !k.open {
+			continue
+		}
+		if k.next.IsZero() {
+			k.next = k.born.Add(headStart)
+		}
+		if at := later(k.next, a.notBefore); at.After(now) {
+			wait = min(wait, at.Sub(now))
+			continue
+		}
+		k.wait = min(max(2*k.wait, askFirst), askMax)
+		k.next = now.Add(jitter(k.wait))
+		wait = min(wait, k.next.Sub(now))
+		kinds = append(kinds, kind)
+		if !slices.Contains(reasons, k.why) {
+			reasons = append(reasons, k.why)
+		}
+	}
+	if len(kinds) > 0 {
+		a.notBefore = now.Add(askApart)
+	}
+	return kinds, strings.Join(reasons, "; "), wait
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,136 @@
+package replica_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+type request struct {
+	after time.Duration
+	kinds []snapshot.Kind
+	why   string
+}
+
+func TestNeedWarm(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		do    func(f *fakeStore)
+		kinds []snapshot.Kind
+		why   string
+	}{
+		{"nothing is lacking", func(*fakeStore) {}, nil, ""},
+		{"a newer version is there, which is enough", func(f *fakeStore) { f.publish(2) }, nil, ""},
+		{"no head", func(f *fakeStore) { f.flush() }, snapshot.Kinds, "no head"},
+		{"a kind is not named", func(f *fakeStore) { f.forget(snapshot.RoutingRules) }, []snapshot.Kind{snapshot.RoutingRules}, "names no routingRules"},
+		{"invalidated", func(f *fakeStore) { f.invalidate(snapshot.Channels, snapshot.Models) }, []snapshot.Kind{snapshot.Channels, snapshot.Models}, "invalidated"},
+		{"older than what is served", func(f *fakeStore) {
+			f.put(snapshot.Models, records(snapshot.Models, 0), snapshot.Order{Lineage: lineage})
+		}, []snapshot.Kind{snapshot.Models}, "went back"},
+		{"unusable", func(f *fakeStore) {
+			f.publish(2, snapshot.Analytics)
+			f.set(func(f *fakeStore) { f.pullErr[snapshot.Analytics] = snapshot.ErrInvalid })
+		}, []snapshot.Kind{snapshot.Analytics}, "invalid"},
+		{"content gone", func(f *fakeStore) {
+			f.publish(2, snapshot.Channels)
+			f.set(func(f *fakeStore) { delete(f.data.content, snapshot.Channels) })
+		}, []snapshot.Kind{snapshot.Channels}, "no head"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := newStore()
+				st.publish(1)
+				var got []request
+				var began time.Time
+				c := start(t, st, func(o *replica.Options) {
+					o.NeedWarm = func(kinds []snapshot.Kind, why string) {
+						got = append(got, request{time.Since(began), kinds, why})
+					}
+				})
+				tt.do(st)
+				began = time.Now()
+				c.Ring()
+				synctest.Wait()
+				if tt.kinds == nil {
+					if time.Sleep(time.Minute); len(got) != 0 {
+						t.Errorf("asked %+v, want nothing", got)
+					}
+					return
+				}
+				if len(got) != 1 || !slices.Equal(got[0].kinds, tt.kinds) || !strings.Contains(got[0].why, tt.why) {
+					t.Fatalf("asked %+v, want once for %v because %q", got, tt.kinds, tt.why)
+				}
+				for range 600 { // bells do not make it ask more often
+					c.Ring()
+					time.Sleep(time.Second)
+				}
+				if n := len(got); n < 20 || n > 30 {
+					t.Errorf("asked %d times in ten minutes, want every half minute in the end", n)
+				}
+			})
+		})
+	}
+}
+
+func TestFollowersLeaveTheRefresherTheFirstAsk(t *testing.T) {
+	for role, want := range map[snapshot.Role][2]time.Duration{
+		snapshot.Refresher: {0, 0},
+		snapshot.Follower:  {50 * time.Millisecond, 100 * time.Millisecond},
+	} {
+		t.Run(string(role), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := newStore()
+				st.publish(1)
+				var got []time.Duration
+				var began time.Time
+				c := start(t, st, func(o *replica.Options) {
+					o.Role = func() snapshot.Role { return role }
+					o.NeedWarm = func([]snapshot.Kind, string) { got = append(got, time.Since(began)) }
+				})
+				began = time.Now()
+				st.invalidate(snapshot.Channels)
+				c.Ring()
+				time.Sleep(300 * time.Millisecond)
+				if len(got) != 1 || got[0] < want[0] || got[0] > want[1] {
+					t.Errorf("asked after %v, want once within %v", got, want)
+				}
+				st.publish(2)
+				c.Ring()
+				synctest.Wait()
+				st.invalidate(snapshot.Channels)
+				c.Ring()
+				time.Sleep(40 * time.Millisecond)
+				st.publish(3) // the refresher was faster
+				c.Ring()
+				time.Sleep(time.Minute)
+				if role == snapshot.Follower && len(got) != 1 {
+					t.Errorf("a follower asked %d times for what was done already", len(got)-1)
+				}
+			})
+		})
+	}
+}
+
+func TestAFlappingRedisIsNoStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		asked := 0
+		c := start(t, st, func(o *replica.Options) { o.NeedWarm = func([]snapshot.Kind, string) { asked++ } })
+		for range 600 {
+			st.set(func(f *fakeStore) { f.headErr = errDown })
+			c.Ring()
+			synctest.Wait()
+			st.set(func(f *fakeStore) { f.headErr = nil })
+			c.Ring()
+			time.Sleep(100 * time.Millisecond)
+		}
+		if asked > 12 {
+			t.Errorf("%d warms asked for in a minute of flapping", asked)
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// take installs what the chase has got if, with what is here already, it is all
+// that h names. h was read after every pull, by a look begun at start. It returns
+// false if another round is needed.
+func (c *Cache) take(ch *chase, h snapshot.Head, start time.Time) bool {
+	c.building.Lock()
+	defer c.building.Unlock()
+	base, chosen, whole := c.choose(ch, h)
+	if !whole || len(chosen) == 0 {
+		return whole
+	}
+	next, err := c.build(base, changes(base, chosen))
+	if err != nil {
+		c.update(func(b *book) {
+			for kind, g := range chosen {
+				c.m.pulled(g.cause, "build")
+				b.slot(kind).refuse(g.snap.Tag, err.Error(), c.o.Poll)
+				delete(ch.got, kind)
+			}
+		})
+		return false
+	}
+	if !c.install(next, chosen, h.Incarnation, func(b *book) {
+		if b.agrees(h) {
+			b.verify(start, h)
+		}
+	}) {
+		return false
+	}
+	for _, g := range chosen {
+		c.m.pulled(g.cause, "ok")
+	}
+	return true
+}
+
+// choose returns what of the chase is to be installed onto base, and whether
+// base and that together are one head: h. What would take a kind back is held.
+func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snapshot.Kind]pulled, whole bool) {
+	chosen, whole = map[snapshot.Kind]pulled{}, true
+	c.update(func(b *book) {
+		base = b.last
+		for i := range b.slots {
+			s := &b.slots[i]
+			g, got := ch.got[s.kind]
+			if got && g.snap.Meta.Order.Compare(s.floor) < 0 {
+				if g, got = s.lift(g); !got {
+					c.m.pulled(g.cause, "floor")
+					s.refuse(g.snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served", g.snap.Meta.Order, s.floor), c.o.Poll)
+					delete(ch.got, s.kind)
+				}
+			}
+			switch v := b.verdict(h, s); {
+			case got && g.snap.Tag == h.Tags[s.kind]:
+				chosen[s.kind] = g
+			case v == behind:
+				whole = false
+				if got {
+					c.m.pulled(g.cause, "overtaken")
+				}
+			}
+		}
+	})
+	return base, chosen, whole
+}
+
+// lift accepts content from below the floor if it is the very content served
+// at the floor: the source had it then, too. Redis has only lost the note of
+// that, so the floor stays its order.
+func (s *slot) lift(g pulled) (pulled, bool) {
+	if s.snap == nil || s.snap.Set.Digest() != g.snap.Set.Digest() {
+		return g, false
+	}
+	lifted := *g.snap
+	lifted.Meta.Order = s.floor
+	g.snap = &lifted
+	return g, true
+}
+
+// changes leaves out of chosen what base already shows: it was only read again
+// to be sure of it.
+func changes(base *View, chosen map[snapshot.Kind]pulled) map[snapshot.Kind]*snapshot.Snapshot {
+	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(chosen))
+	for kind, g := range chosen {
+		was := base.Snapshot(kind)
+		if was == nil || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag)) {
+			out[kind] = g.snap
+		}
+	}
+	return out
+}
+
+// install puts next in service, unless one of the chosen kinds was invalidated
+// since its pull began: then that content may be what was invalidated. It runs
+// then in the same step.
+func (c *Cache) install(next *View, chosen map[snapshot.Kind]pulled, incarnation string, then func(*book)) (done bool) {
+	var was []snapshot.Fault
+	c.update(func(b *book) {
+		for kind, g := range chosen {
+			if b.slot(kind).dirty != g.dirty {
+				return
+			}
+		}
+		done = true
+		if b.last != nil {
+			was = b.last.Faults
+		}
+		for kind := range chosen {
+			b.slot(kind).take(next.Snapshot(kind), incarnation)
+		}
+		b.last, b.pullErr = next, nil
+		then(b)
+	})
+	if done {
+		c.logFaults(was, next.Faults)
+	}
+	return done
+}
+
+// take makes snap the content of the slot.
+func (s *slot) take(snap *snapshot.Snapshot, incarnation string) {
+	if s.snap != snap {
+		s.snap, s.takenAt = snap, time.Now()
+	}
+	s.incarnation = incarnation
+	if snap.Meta.Order.Compare(s.floor) > 0 {
+		s.floor = snap.Meta.Order
+	}
+	s.clean, s.hold = s.dirty, hold{}
+}
+
+// logFaults names the records that are broken now and were not before.
+func (c *Cache) logFaults(was, now []snapshot.Fault) {
+	for _, f := range now {
+		if !slices.Contains(was, f) {
+			c.log.Warn("Cache quarantined a record", "kind", f.Kind, "id", f.ID, "kept", f.Kept, "reason", f.Reason)
+		}
+	}
+}
+
+// Floor returns the highest order of each kind that was ever served here.
+func (c *Cache) Floor() map[snapshot.Kind]snapshot.Order {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	floor := make(map[snapshot.Kind]snapshot.Order, len(c.book.slots))
+	for i := range c.book.slots {
+		if s := &c.book.slots[i]; !s.floor.IsZero() {
+			floor[s.kind] = s.floor
+		}
+	}
+	return floor
+}

@@ -1,0 +1,162 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// judge says how fresh the book's content is, why it is not fresh, and whether
+// the state is only that of a moment: a pull is under way.
+func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot.State, why string, brief bool) {
+	if !b.config.Enabled {
+		state, why = b.source.judge()
+		return state, why, false
+	}
+	if kind := b.lacking(); kind != "" {
+		return snapshot.StateLoading, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble()), false
+	}
+	if !b.seen && b.lookErr == nil {
+		return snapshot.StateLoading, "no look at Redis yet", false
+	}
+	since := b.provenAt
+	if since.IsZero() {
+		since = b.startedAt
+	}
+	if age := now.Sub(since); age >= maxUnverified {
+		return snapshot.StateUnverified, fmt.Sprintf("nothing proved it fresh for %v: %s", age.Round(time.Millisecond), b.trouble()), false
+	}
+	if b.lookErr != nil {
+		return snapshot.StateDegraded, b.trouble(), false
+	}
+	if why := b.trouble(); why != "" {
+		return snapshot.StateStale, why, b.pullErr == nil && b.onlyBehind()
+	}
+	return snapshot.StateFresh, "", false
+}
+
+// trouble says in words what keeps the content from being equal to the head.
+func (b *book) trouble() string {
+	if b.lookErr != nil {
+		return fmt.Sprintf("Redis does not answer: %v", b.lookErr)
+	}
+	if !b.seen {
+		return "no look at Redis yet"
+	}
+	for i := range b.slots {
+		s := &b.slots[i]
+		if why := b.lack(s); why != "" {
+			return why
+		}
+		switch {
+		case b.verdict(b.head, s) == behind && b.pullErr != nil:
+			return fmt.Sprintf("%s %s is not here yet: %v", s.kind, b.head.Tags[s.kind], b.pullErr)
+		case b.verdict(b.head, s) == behind:
+			return fmt.Sprintf("%s %s is being pulled", s.kind, b.head.Tags[s.kind])
+		case s.snap != nil && !s.good() && b.config.Warms(s.kind):
+			return fmt.Sprintf("%s was invalidated (%s), its next reader reloads it", s.kind, s.void)
+		}
+	}
+	return ""
+}
+
+// onlyBehind reports whether a pull is all that is needed.
+func (b *book) onlyBehind() bool {
+	for i := range b.slots {
+		if s := &b.slots[i]; !s.good() || b.verdict(b.head, s) > behind {
+			return false
+		}
+	}
+	return true
+}
+
+// marks grades the copies for readers.
+func (b *book) marks() []mark {
+	marks := make([]mark, len(b.slots))
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.snap == nil {
+			continue
+		}
+		switch v := b.verdict(b.head, s); {
+		case !s.good():
+			marks[i] = mark{grade: invalidated, until: s.until}
+		case v == held, v == missing:
+			marks[i] = mark{grade: outdated}
+		}
+	}
+	return marks
+}
+
+// face is the view readers may use in that state, and nil if there is none.
+// It is shown itself when nothing is different.
+func (b *book) face(shown *View, state snapshot.State, refuse bool) *View {
+	if b.last == nil || !b.config.Enabled || (refuse && state == snapshot.StateUnverified) {
+		return nil
+	}
+	marks := b.marks()
+	if shown != nil && shown.base == b.last && equalMarks(shown.marks, marks) {
+		return shown
+	}
+	return b.last.marked(marks)
+}
+
+func equalMarks(a, b []mark) bool {
+	for i := range a {
+		if a[i].grade != b[i].grade || !a[i].until.Equal(b[i].until) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// update changes the book and brings everything that follows from it up to
+// date: the view readers see, the state, what is asked of others. It logs after
+// the lock is free. f must not block.
+func (c *Cache) update(f func(b *book)) {
+	c.mu.Lock()
+	f(&c.book)
+	was, to, why := c.settleLocked()
+	c.mu.Unlock()
+	if was == to {
+		return
+	}
+	level := slog.LevelInfo
+	if to == snapshot.StateDegraded || to == snapshot.StateUnverified {
+		level = slog.LevelWarn
+	}
+	c.log.Log(context.Background(), level, "Cache is "+string(to), "was", was, "reason", why)
+}
+
+// settleLocked returns the state to log and the one logged before; they are the
+// same when there is nothing to log. A state that the pull under way is about to
+// end is not logged, or every published change would be two lines.
+func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
+	b := &c.book
+	state, why, brief := b.judge(time.Now(), c.o.MaxUnverified)
+	b.state, b.reason = state, why
+	c.view.Store(b.face(c.view.Load(), state, c.o.Refuse))
+
+	for i := range b.slots {
+		s := &b.slots[i]
+		c.asker.set(s.kind, b.lack(s), b.verdict(b.head, s) == equal)
+		if tag := b.served(s); tag != s.told {
+			s.told = tag
+			c.reportNow.raise()
+		}
+	}
+	if c.o.LoadSource != nil {
+		c.sourceNow.raise()
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+
+	was = b.logged
+	if !brief {
+		b.logged = state
+	}
+	return was, b.logged, why
+}

@@ -1,0 +1,98 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// headTimeout bounds one read of the head, so that a frozen Redis is noticed.
+const headTimeout = 2 * time.Second
+
+// lookLoop looks now, on every bell and on every Poll. It never pulls: a slow
+// pull must not keep an invalidation from being seen.
+func (c *Cache) lookLoop(ctx context.Context) {
+	role := c.role()
+	for {
+		if _, _, err := c.look(ctx); err == nil && c.lags() {
+			c.pullNow.raise()
+		}
+		if now := c.role(); now != role {
+			role = now
+			c.reportNow.raise()
+		}
+		if !sleep(ctx, jitter(c.o.Poll), c.bell) {
+			return
+		}
+	}
+}
+
+// look reads the head and notes it. It returns the head with the moment at
+// which the read began: what the head says was true then or later.
+func (c *Cache) look(ctx context.Context) (snapshot.Head, time.Time, error) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return snapshot.Head{}, time.Time{}, ctx.Err()
+	}
+	start := time.Now()
+	limited, cancel := context.WithTimeout(ctx, headTimeout)
+	defer cancel()
+	h, err := c.st.Head(limited)
+	if errors.Is(err, snapshot.ErrUnknown) {
+		h, err = snapshot.Head{}, nil
+	}
+	switch {
+	case ctx.Err() != nil: // we are being stopped, which says nothing of Redis
+		return h, start, ctx.Err()
+	case err != nil:
+		err = fmt.Errorf("read head: %w", err)
+		c.update(func(b *book) { b.noteFailure(err) })
+		return h, start, err
+	}
+	c.update(func(b *book) {
+		b.noteHead(start, h, c.o.InvalidWait)
+		if c.o.OnConfig != nil && b.configDue(start, c.o.Poll) {
+			c.configNow.raise()
+		}
+	})
+	return h, start, nil
+}
+
+// lags reports whether the newest head names something worth a pull.
+func (c *Cache) lags() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.book.pullable()
+}
+
+func (c *Cache) role() snapshot.Role {
+	if c.o.Role == nil {
+		return snapshot.Follower
+	}
+	return c.o.Role()
+}
+
+// expiryLoop notices when the time without proof has grown too long, even
+// while a look hangs.
+func (c *Cache) expiryLoop(ctx context.Context) {
+	for {
+		c.mu.Lock()
+		wait := time.Until(c.book.provenAt.Add(c.o.MaxUnverified))
+		if c.book.provenAt.IsZero() {
+			wait = time.Until(c.book.startedAt.Add(c.o.MaxUnverified))
+		}
+		c.mu.Unlock()
+		if wait <= 0 {
+			c.update(func(*book) {})
+			wait = c.o.Poll
+		}
+		if !sleep(ctx, wait, nil) {
+			return
+		}
+	}
+}

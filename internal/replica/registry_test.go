@@ -1,0 +1,156 @@
+package replica_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+func TestReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var role atomic.Value
+		role.Store(snapshot.Follower)
+		st := newStore()
+		st.publish(1)
+		c, stop := startStop(t, st, func(o *replica.Options) {
+			o.Address, o.Build = "127.0.0.1:8080", "v1"
+			o.Role = func() snapshot.Role { return role.Load().(snapshot.Role) }
+		})
+		synctest.Wait()
+		began := time.Now()
+		r := st.lastReport()
+		if r.ID != "me" || r.Address != "127.0.0.1:8080" || r.Build != "v1" || r.Role != snapshot.Follower || r.State != snapshot.StateFresh || r.Since.IsZero() {
+			t.Errorf("report is %+v", r)
+		}
+		if r.Tags[snapshot.Channels] != st.tags()[snapshot.Channels] {
+			t.Errorf("reported tags %v, want %v", r.Tags, st.tags())
+		}
+
+		st.publish(2)
+		c.Ring()
+		synctest.Wait()
+		if got := st.lastReport().Tags[snapshot.Models]; got != st.tags()[snapshot.Models] {
+			t.Errorf("after an install the registry shows %q, want %q at once", got, st.tags()[snapshot.Models])
+		}
+		role.Store(snapshot.Refresher)
+		c.Announce()
+		synctest.Wait()
+		if got := st.lastReport().Role; got != snapshot.Refresher {
+			t.Errorf("after Announce the registry shows role %q", got)
+		}
+		if time.Since(began) != 0 {
+			t.Errorf("that took %v", time.Since(began))
+		}
+		before := len(st.reports)
+		time.Sleep(10 * time.Second)
+		if n := len(st.reports) - before; n < 9 || n > 12 {
+			t.Errorf("%d heartbeats in 10 s, want one a second", n)
+		}
+		stop()
+		if !slices.Equal(st.left, []string{"me"}) {
+			t.Errorf("withdrawn: %v, want me, although the context of Run had ended", st.left)
+		}
+	})
+}
+
+func TestASlowRegistryDelaysNoLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		st := newStore()
+		st.publish(1)
+		st.onReport = func(ctx context.Context, _ snapshot.ReplicaInfo) { <-ctx.Done() }
+		st.reportErr = errors.New("timeout")
+		c := start(t, st, func(o *replica.Options) { o.Log = logger(&log) })
+		for rev := int64(2); rev < 50; rev++ {
+			st.publish(rev)
+			c.Ring()
+			synctest.Wait()
+			if revOf(c.Current(), snapshot.Channels) != rev {
+				t.Fatalf("revision %d was held up by the registry", rev)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		st.set(func(f *fakeStore) { f.onReport, f.reportErr = nil, nil })
+		time.Sleep(5 * time.Second)
+		if n := len(log.with("registry")); n != 2 {
+			t.Errorf("%d lines on the registry, want one when it failed and one when it was well", n)
+		}
+	})
+}
+
+func TestSlowPullsDoNotHideAnInvalidation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, nil)
+		st.set(func(f *fakeStore) { f.onPull = func(snapshot.Kind) { time.Sleep(20 * time.Second) } })
+		st.publish(2, snapshot.Models)
+		c.Ring()
+		synctest.Wait()
+		st.invalidate(snapshot.Channels)
+		c.Ring()
+		synctest.Wait()
+		wantRevs(t, c, "1! 1 1 1")
+	})
+}
+
+func TestAFrozenRedisIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, nil)
+		st.set(func(f *fakeStore) { f.onHead = func(int) { time.Sleep(2 * time.Second) } }) // as long as the look's own limit
+		time.Sleep(10 * time.Second)
+		wantState(t, c, snapshot.StateDegraded)
+		time.Sleep(30 * time.Second)
+		wantState(t, c, snapshot.StateUnverified)
+		wantRevs(t, c, "1 1 1 1")
+	})
+}
+
+func TestVerifiedAtIsTheMomentTheLookStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		st.onHead = func(int) { time.Sleep(700 * time.Millisecond) }
+		c, stop := startStop(t, st, func(o *replica.Options) { o.Poll = time.Hour })
+		defer stop()
+		if ago := c.Status().VerifiedMsAgo; ago != -1 {
+			t.Errorf("VerifiedMsAgo = %d before the first look, want -1", ago)
+		}
+		time.Sleep(1400 * time.Millisecond) // a look, the pulls, and the look that ends them
+		synctest.Wait()
+		if ago := c.Status().VerifiedMsAgo; ago != 700 {
+			t.Errorf("VerifiedMsAgo = %d, want 700: since the last look started, not since it ended", ago)
+		}
+		st.publish(2, snapshot.Models)
+		time.Sleep(600 * time.Millisecond)
+		if ago := c.Status().VerifiedMsAgo; ago != 1300 {
+			t.Errorf("VerifiedMsAgo = %d, want 1300", ago)
+		}
+	})
+}
+
+func TestVerifiedAtStandsStillWhileTagsDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, nil)
+		st.set(func(f *fakeStore) { f.pullErr[snapshot.Models] = errDown })
+		st.publish(2)
+		time.Sleep(20 * time.Second)
+		if ago := c.Status().VerifiedMsAgo; ago < 18_000 {
+			t.Errorf("VerifiedMsAgo = %d although nothing could be pulled for 20 s", ago)
+		}
+		wantState(t, c, snapshot.StateStale)
+		time.Sleep(15 * time.Second)
+		wantState(t, c, snapshot.StateUnverified)
+	})
+}

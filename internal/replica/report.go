@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+const (
+	reportTimeout   = 2 * time.Second
+	withdrawTimeout = 500 * time.Millisecond
+)
+
+// reportLoop writes to the registry on every Heartbeat and whenever what we
+// serve changed. It is apart from the looks: a slow write delays none.
+func (c *Cache) reportLoop(ctx context.Context) {
+	beat := time.NewTicker(c.o.Heartbeat)
+	defer beat.Stop()
+	failing := false
+	for {
+		err := c.report(ctx)
+		if now := err != nil; ctx.Err() == nil && now != failing {
+			failing = now
+			if failing {
+				c.log.Warn("Cache is not listed in the registry", "err", err)
+			} else {
+				c.log.Info("Cache is listed in the registry again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		case <-c.reportNow:
+		}
+	}
+}
+
+func (c *Cache) report(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	return c.st.Report(ctx, c.info())
+}
+
+// info is what the registry shows of this replica.
+func (c *Cache) info() snapshot.ReplicaInfo {
+	role := c.role()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := &c.book
+	tags := make(map[snapshot.Kind]snapshot.Tag, len(b.slots))
+	for i := range b.slots {
+		if tag := b.served(&b.slots[i]); tag != "" {
+			tags[b.slots[i].kind] = tag
+		}
+	}
+	return snapshot.ReplicaInfo{
+		ID: c.o.ID, Address: c.o.Address, Build: c.o.Build, Role: role, State: b.state,
+		Tags: tags, Config: b.config.Version, Since: b.startedAt,
+	}
+}
+
+// withdraw leaves the registry. It has a context of its own, because the one of
+// Run has ended.
+func (c *Cache) withdraw() {
+	ctx, cancel := context.WithTimeout(context.Background(), withdrawTimeout)
+	defer cancel()
+	if err := c.st.Withdraw(ctx, c.o.ID); err != nil {
+		c.log.Warn("Cache did not leave the registry, its entry will expire", "err", err)
+	}
+}
