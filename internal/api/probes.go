@@ -1,0 +1,58 @@
+package api
+
+import (
+	"cmp"
+	"net/http"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// alive says that the process answers. It asks nothing else: restarting it
+// because Redis is away would only make things worse.
+func (a *API) alive(w http.ResponseWriter, r *http.Request) error {
+	a.answer(w, r, http.StatusOK, envelope{Success: true, Message: "alive"})
+	return nil
+}
+
+// standing says whether this replica can serve, and why not.
+func (a *API) standing() (snapshot.Status, bool, string) {
+	s := a.cache.Status()
+	if a.draining.Load() {
+		return s, false, "shutting down"
+	}
+	return s, s.Ready, s.Reason
+}
+
+func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
+	_, ready, reason := a.standing()
+	mode := ""
+	if a.embedded {
+		mode = " (embedded)"
+	}
+	if !ready {
+		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(reason, "no complete copy yet"))
+	}
+	a.answer(w, r, http.StatusOK, envelope{Success: true, Message: "ready" + mode})
+	return nil
+}
+
+// healthReport is both probes with details.
+type healthReport struct {
+	Live     bool    `json:"live"`
+	Ready    bool    `json:"ready"`
+	Reason   string  `json:"reason"` // why not ready, or not fresh; "" when all is well
+	Embedded bool    `json:"embedded"`
+	Build    Build   `json:"build"`
+	Replica  replica `json:"replica"`
+}
+
+func (a *API) health(w http.ResponseWriter, r *http.Request) error {
+	s, ready, reason := a.standing()
+	report := healthReport{Live: true, Ready: ready, Reason: reason, Embedded: a.embedded, Build: a.build, Replica: replicaOf(s)}
+	if !ready {
+		p := fail(codeUnavailable, "not ready: %s", cmp.Or(reason, "no complete copy yet"))
+		p.details = report
+		return p
+	}
+	return a.ok(w, r, report)
+}
