@@ -1,0 +1,42 @@
+package app
+
+import (
+	"context"
+
+	"github.com/routex/cachewarmer/internal/api"
+	"github.com/routex/cachewarmer/internal/lease"
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// warmLock is the warm lease as the warmer sees it.
+type warmLock struct{ *lease.Lease }
+
+func (l warmLock) Do(ctx context.Context, f func(context.Context, string) error) error {
+	return l.Lease.Do(ctx, func(ctx context.Context, h lease.Held) error { return f(ctx, h.Value) })
+}
+
+func (l warmLock) Try(ctx context.Context, f func(context.Context, string) error) (bool, error) {
+	return l.Lease.Try(ctx, func(ctx context.Context, h lease.Held) error { return f(ctx, h.Value) })
+}
+
+// serving is the replica's copy as the warmer sees it.
+type serving struct{ *replica.Cache }
+
+func (s serving) Last(kind snapshot.Kind) *snapshot.Snapshot {
+	snap := s.Current().Snapshot(kind)
+	if snap == nil || snap.Tag == "" {
+		return nil // nothing, or read past Redis: no base for a comparison by tag
+	}
+	return snap
+}
+
+func (s serving) Floor(kind snapshot.Kind) snapshot.Order { return s.Cache.Floor()[kind] }
+
+// copies is the replica's copy as the control API sees it.
+type copies struct{ *replica.Cache }
+
+func (c copies) Read(ctx context.Context, kind snapshot.Kind) (api.Copy, error) {
+	got, err := c.Cache.Read(ctx, kind)
+	return api.Copy{Snapshot: got.Snapshot, Stale: got.Stale}, err
+}

@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/warmer"
+)
+
+// config is the fleet's config as this replica follows it.
+func (a *App) config() snapshot.VersionedConfig { return *a.followed.Load() }
+
+// follow makes this replica follow c.
+func (a *App) follow(c snapshot.VersionedConfig) {
+	old := a.followed.Swap(&c)
+	if old != nil && old.Version == c.Version && old.CacheConfig == c.CacheConfig {
+		return
+	}
+	a.cache.SetConfig(c)
+	select {
+	case a.configured <- struct{}{}:
+	default:
+	}
+	if old != nil && old.Version > 0 {
+		a.log.Info("Cache config changed", "version", c.Version, "by", c.UpdatedBy, "enabled", c.Enabled,
+			"interval", c.Interval(), "background", c.BackgroundRefresh.Enabled)
+	}
+}
+
+// fetchConfig follows the config that the head names.
+func (a *App) fetchConfig(ctx context.Context, _ int64) {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	c, err := a.store.Config(ctx)
+	if err != nil {
+		a.log.Debug("Cache config could not be read from Redis", "err", err)
+		return
+	}
+	a.follow(c)
+}
+
+// syncConfig mirrors the source's config into Redis and follows it. It is how
+// a config written by hand, or lost from Redis, gets to the fleet.
+func (a *App) syncConfig(ctx context.Context) error {
+	c, err := a.db.LoadConfig(ctx)
+	if err != nil {
+		return err
+	}
+	// Redis may hold a greater version: then the source was restored.
+	if err := a.store.MirrorConfig(ctx, c, true); err != nil {
+		return err
+	}
+	a.follow(c)
+	return nil
+}
+
+// needs gathers what the replica asks to be warmed.
+type needs struct {
+	mu    sync.Mutex
+	kinds []snapshot.Kind
+	why   string
+	wake  chan struct{} // 1 slot
+}
+
+// add notes a need. It never blocks.
+func (n *needs) add(kinds []snapshot.Kind, why string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, kind := range kinds {
+		if !slices.Contains(n.kinds, kind) {
+			n.kinds = append(n.kinds, kind)
+		}
+	}
+	n.why = why
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (n *needs) take() ([]snapshot.Kind, string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	kinds, why := n.kinds, n.why
+	n.kinds = nil
+	return kinds, why
+}
+
+// mend warms what the replica needs, until ctx ends.
+func (a *App) mend(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.needs.wake:
+		}
+		kinds, why := a.needs.take()
+		if len(kinds) == 0 || !a.config().Enabled {
+			continue
+		}
+		if err := a.warmer.Repair(ctx, kinds, why); err != nil && ctx.Err() == nil && !warmer.Held(err) {
+			a.log.Debug("Cache repair did not work, the replica asks again", "kinds", kinds, "why", why, "err", err)
+		}
+	}
+}
+
+// loadSource reads the source directly, for a replica that cannot or may not
+// use Redis. The snapshots have no tag: nobody else has them.
+func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+	began := time.Now()
+	catalog, err := a.db.Load(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
+		if snap := a.cache.Current().Snapshot(kind); snap != nil {
+			return snap.Set.Get(id)
+		}
+		return "", false
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(candidates))
+	for kind, c := range candidates {
+		out[kind] = &snapshot.Snapshot{Set: c.Set, Meta: snapshot.Meta{
+			Digest: c.Set.Digest(), Count: c.Set.Len(), Bytes: c.Set.Bytes(), Order: c.Order, Schema: snapshot.Schema,
+			Reason: "read from the source", WarmedAt: began, VerifiedAt: began, WarmedBy: a.settings.ReplicaID,
+			Duration: time.Since(began), Quarantined: c.Faults,
+		}}
+	}
+	return out, nil
+}

@@ -1,0 +1,126 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/routex/cachewarmer/internal/lease"
+)
+
+// closeWithin bounds each step of the stop that talks to Redis, so that a
+// frozen one does not hold up the process.
+const closeWithin = time.Second
+
+// Run serves until ctx ends and then stops in order: not ready, hand the lease
+// over and drain, end the rest, close. It returns nil after a clean stop and
+// an error when the replica could not go on.
+func (a *App) Run(ctx context.Context) error {
+	// Everything but the server ends only after it is drained: requests in
+	// flight still warm, and still wait for their receipts.
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	lead, stopLead := context.WithCancel(work)
+	defer stopLead()
+
+	g, failed := errgroup.WithContext(work)
+	a.begin(work)
+	for name, run := range map[string]func(context.Context) error{
+		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend,
+		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
+	} {
+		g.Go(func() error {
+			if err := run(failed); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	led := make(chan struct{})
+	g.Go(func() error {
+		defer close(led)
+		return a.lead(lead)
+	})
+	g.Go(func() error {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	a.log.Info("serving", "address", a.Addr(), "replica", a.settings.ReplicaID, "namespace", a.settings.Namespace,
+		"embedded", a.redis != nil || a.o.Embedded, "version", a.o.Build.Version)
+
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping", "drain", a.settings.ShutdownTimeout)
+	case <-failed.Done():
+	}
+	a.api.Drain()
+	stopLead()
+	<-led
+	a.drain()
+	stopWork(errors.New("replica is stopping"))
+	err := errors.Join(g.Wait(), a.close())
+	if err == nil {
+		a.log.Info("stopped")
+	}
+	return err
+}
+
+// begin follows the config as the source has it, before anything depends on
+// it. Without the source the head brings it later.
+func (a *App) begin(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	if c, err := a.db.LoadConfig(ctx); err == nil {
+		a.follow(c)
+	}
+	if warning := a.store.EvictionWarning(ctx); warning != "" {
+		a.log.Warn(warning)
+	}
+}
+
+// lead campaigns for the refresher's lease until ctx ends, and tells the others
+// when it is free, so that none waits for its time to live.
+func (a *App) lead(ctx context.Context) error {
+	err := a.leader.Campaign(ctx, a.refresh)
+	tell, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
+	defer cancel()
+	_ = a.store.Announce(tell, "released", "replica stops") // who does not hear it finds out by the lease's end
+	return err
+}
+
+// refresh leads while the lease is held, and lets the registry know.
+func (a *App) refresh(ctx context.Context, _ lease.Held) error {
+	a.cache.Announce()
+	defer a.cache.Announce()
+	return a.refresher.Lead(ctx)
+}
+
+// drain lets requests in flight finish, for at most the shutdown timeout.
+func (a *App) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), a.settings.ShutdownTimeout)
+	defer cancel()
+	if err := a.server.Shutdown(ctx); err != nil {
+		a.log.Warn("requests were cut off", "after", a.settings.ShutdownTimeout, "err", err)
+		_ = a.server.Close()
+	}
+}
+
+// heard is the bell: look, and if the refresher left, stand for its place.
+func (a *App) heard(event string) {
+	a.cache.Ring()
+	if event == "released" || event == "left" {
+		a.leader.Kick()
+	}
+}
+
+// gap is a break in the subscription: anything may have been missed.
+func (a *App) gap() {
+	a.cache.RingGap()
+	a.leader.Kick()
+}
