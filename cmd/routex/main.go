@@ -1,0 +1,37 @@
+// Command routex runs one gateway replica, or talks to one from a terminal.
+//
+//	flags ─┐
+//	env ───┼─▶ command ─▶ app (serve, demo)
+//	file ──┘        └───▶ HTTP control API (stats, config, warm, …)
+//
+// Every error leaves as one line on stderr, "routex: …". The exit code is 0 for
+// done, 1 for failed, 2 for misused, and 3 for done but not on every replica
+// in time.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, cancel := context.WithCancel(context.Background())
+	go stopOnSignal(cancel)
+	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
+	code := p.run(ctx, os.Args[1:])
+	cancel()
+	os.Exit(code)
+}
+
+// stopOnSignal asks for a clean stop at the first signal. The second ends the
+// process at once, with whatever was left to do undone.
+func stopOnSignal(stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	stop()
+	<-signals
+	os.Exit(exitFailed)
+}
