@@ -58,13 +58,9 @@ func decode(r *http.Request, v any) error {
 // blank. Only a body that says something needs a Content-Type, and a client
 // that sends none is taken to mean JSON.
 func readBody(r *http.Request) ([]byte, error) {
-	tooLarge := fail(codeTooLarge, "the body is larger than %d bytes", maxBodyBytes)
-	if r.ContentLength > maxBodyBytes {
-		return nil, tooLarge
-	}
 	body, err := io.ReadAll(r.Body)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, tooLarge
+		return nil, fail(codeTooLarge, "the body is larger than %d bytes", maxBodyBytes)
 	}
 	if err != nil {
 		return nil, fail(codeInvalid, "the body did not arrive whole")

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -119,6 +120,13 @@ func TestBrokenBodiesAreNotRepeated(t *testing.T) {
 			t.Errorf("%s: the key is repeated: %s", body, got.text)
 		}
 	}
+}
+
+// TestBodiesWithoutALength are cut off as well.
+func TestBodiesWithoutALength(t *testing.T) {
+	req := httptest.NewRequest("PUT", "/api/cache/config", strings.NewReader("{}"+strings.Repeat(" ", 1<<20)))
+	req.ContentLength = -1
+	newRig(t).send(t, req, "").wantCode(t, 413, "TOO_LARGE")
 }
 
 func TestTheLargestBodyIsTaken(t *testing.T) {

@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -220,6 +222,18 @@ func TestWritesStandWithoutRedis(t *testing.T) {
 				t.Errorf("details of %s", got.text)
 			}
 		})
+	}
+}
+
+// TestPublishingOutlivesTheCaller: the source has the change, so the replicas
+// should have it, whether or not somebody still waits for the answer.
+func TestPublishingOutlivesTheCaller(t *testing.T) {
+	r := newRig(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	req := httptest.NewRequest("PUT", "/api/channels/c1", strings.NewReader(`{"weight":2}`)).WithContext(ctx)
+	if got := r.send(t, req, ""); got.at("receipt.tags.channels") != "42-9f3ac1d2" {
+		t.Errorf("%s", got.text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -88,11 +89,11 @@ func (f *fakeFleet) Invalidate(_ context.Context, kinds []snapshot.Kind, reason 
 	return f.next(kinds, snapshot.InvalidTag), nil
 }
 
-func (f *fakeFleet) Changed(_ context.Context, w snapshot.Written) (map[string]snapshot.Tag, error) {
+func (f *fakeFleet) Changed(ctx context.Context, w snapshot.Written) (map[string]snapshot.Tag, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changed = append(f.changed, w)
-	if err := f.fail["Changed"]; err != nil {
+	if err := cmp.Or(f.fail["Changed"], ctx.Err()); err != nil {
 		return nil, err
 	}
 	var kinds []snapshot.Kind

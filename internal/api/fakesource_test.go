@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/routex/cachewarmer/internal/api"
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -57,7 +59,18 @@ func (f *fakeSource) forced(reason string) error {
 	return nil
 }
 
+// storable is what PostgreSQL says of text that it cannot hold.
+func storable(id string) error {
+	if !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		return fmt.Errorf("id %q reached the database: %w", id, snapshot.ErrUnavailable)
+	}
+	return nil
+}
+
 func (f *fakeSource) at(id string) (int, error) {
+	if err := storable(id); err != nil {
+		return 0, err
+	}
 	i := slices.IndexFunc(f.chans, func(c snapshot.Channel) bool { return c.ID == id })
 	if i < 0 {
 		return 0, fmt.Errorf("channel %q: %w", id, snapshot.ErrNotFound)
@@ -141,6 +154,9 @@ func (f *fakeSource) DeleteChannel(_ context.Context, id, reason string) (snapsh
 }
 
 func (f *fakeSource) ruleAt(id string) (int, error) {
+	if err := storable(id); err != nil {
+		return 0, err
+	}
 	i := slices.IndexFunc(f.ruleset, func(r snapshot.Rule) bool { return r.ID == id })
 	if i < 0 {
 		return 0, fmt.Errorf("rule %q: %w", id, snapshot.ErrNotFound)

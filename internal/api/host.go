@@ -48,7 +48,7 @@ func (h hosts) allow(host string) bool {
 		return true
 	}
 	addr, err := netip.ParseAddr(name)
-	return err == nil && (addr.Unmap().IsLoopback() || h.anyAddress)
+	return err == nil && (addr.IsLoopback() || h.anyAddress)
 }
 
 // hostOnly returns host in lower case, without port, brackets and final dot.

@@ -85,15 +85,15 @@ func TestPagesSurviveChangesBetweenThem(t *testing.T) {
 
 func TestDamagedCursors(t *testing.T) {
 	r := newRig(t)
-	r.manyModels("a", "b")
-	_, cursor := r.pageOf(t, "/api/cache/snapshots/models?limit=1")
-	bad := []string{"x", "!!!!", cursor + "A", cursor[1:], strings.Repeat("A", 40)}
-	for i := range cursor { // every character, replaced
-		other := byte('A')
-		if cursor[i] == other {
-			other = 'B'
+	r.manyModels("a", "bb", "ccc", "d")
+	cursor := ""
+	bad := []string{"x", "!!!!", strings.Repeat("A", 40)}
+	for range 3 { // three lengths, of which base64 pads two
+		_, cursor = r.pageOf(t, "/api/cache/snapshots/models?limit=1&cursor="+cursor)
+		bad = append(bad, cursor+"A", cursor[1:])
+		for i := range cursor { // every character, replaced by its neighbour
+			bad = append(bad, cursor[:i]+string(cursor[i]^1)+cursor[i+1:])
 		}
-		bad = append(bad, cursor[:i]+string(other)+cursor[i+1:])
 	}
 	for _, c := range bad {
 		got := r.call(t, "GET", "/api/cache/snapshots/models?cursor="+url.QueryEscape(c), "")

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -45,12 +46,17 @@ func (a *App) fetchConfig(ctx context.Context, _ int64) {
 // syncConfig mirrors the source's config into Redis and follows it. It is how
 // a config written by hand, or lost from Redis, gets to the fleet.
 func (a *App) syncConfig(ctx context.Context) error {
+	mirrored, err := a.store.Config(ctx)
+	if err != nil && !errors.Is(err, snapshot.ErrUnknown) && !errors.Is(err, snapshot.ErrInvalid) {
+		return err
+	}
 	c, err := a.db.LoadConfig(ctx)
 	if err != nil {
 		return err
 	}
-	// Redis may hold a greater version: then the source was restored.
-	if err := a.store.MirrorConfig(ctx, c, true); err != nil {
+	// What Redis held before was in the source before that. A source that has
+	// less now went back in time, and is right all the same.
+	if err := a.store.MirrorConfig(ctx, c, c.Version < mirrored.Version); err != nil {
 		return err
 	}
 	a.follow(c)

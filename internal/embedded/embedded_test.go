@@ -1,7 +1,6 @@
 package embedded_test
 
 import (
-	"context"
 	"errors"
 	"os/exec"
 	"strings"
@@ -11,20 +10,25 @@ import (
 
 	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 
 	"github.com/routex/cachewarmer/internal/embedded"
 	"github.com/routex/cachewarmer/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(kitMain{m}) }
+func TestMain(m *testing.M) {
+	logging.Disable() // go-redis tells of every failed dial, and we provoke many
+	goleak.VerifyTestMain(kitMain{m})
+}
 
 // kitMain is a test run that also ends the servers it shared.
 type kitMain struct{ m *testing.M }
 
 func (k kitMain) Run() int { return testkit.Main(k.m) }
 
-// start returns a server and a client of it with the driver's own defaults.
+// start returns a server and a client of it, which is as by default but does
+// not retry.
 func start(t *testing.T) (*embedded.Server, *redis.Client) {
 	t.Helper()
 	s, err := embedded.Start("127.0.0.1:0")
@@ -36,6 +40,7 @@ func start(t *testing.T) (*embedded.Server, *redis.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	o.MaxRetries, o.DialerRetries = -1, 1
 	c := redis.NewClient(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return s, c
@@ -185,26 +190,23 @@ func TestClientsMayTellOfThemselves(t *testing.T) {
 }
 
 func TestCloseWhileScriptsRunAndSubscribersListen(t *testing.T) {
-	for range 20 {
+	for range 50 {
 		s, c := start(t)
 		sub := c.Subscribe(t.Context(), "bell")
 		var all sync.WaitGroup
-		running := make(chan struct{}, 100)
-		for range 8 {
+		running := make(chan struct{}, 8)
+		for range cap(running) {
 			all.Go(func() {
-				for {
-					err := c.Eval(context.Background(), "return redis.call('PUBLISH', KEYS[1], 'x')", []string{"bell"}).Err()
-					if err != nil {
-						return
-					}
-					select {
-					case running <- struct{}{}:
-					default:
+				for i := 0; c.Eval(t.Context(), "for i = 1, 1000 do redis.call('PUBLISH', KEYS[1], 'x') end", []string{"bell"}).Err() == nil; i++ {
+					if i == 0 {
+						running <- struct{}{}
 					}
 				}
 			})
 		}
-		<-running
+		for range cap(running) {
+			<-running
+		}
 		s.Close()
 		s.Close()
 		all.Wait()

@@ -95,36 +95,51 @@ func (a *asker) run(ctx context.Context) {
 }
 
 // due returns the kinds to ask for now and how long to wait for the next ones.
+// Kinds that would soon follow are taken along, so that needs that arose
+// together stay one call.
 func (a *asker) due(headStart time.Duration) (kinds []snapshot.Kind, why string, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	wait = askMax
+	first, any := a.nextLocked(headStart)
+	switch {
+	case !any:
+		return nil, "", askMax
+	case first.After(now):
+		return nil, "", first.Sub(now)
+	}
+	spread := jitter(time.Second).Seconds()
 	var reasons []string
 	for _, kind := range snapshot.Kinds {
 		k := a.asks[kind]
-		if k == nil || !k.open {
-			continue
-		}
-		if k.next.IsZero() {
-			k.next = k.born.Add(headStart)
-		}
-		if at := later(k.next, a.notBefore); at.After(now) {
-			wait = min(wait, at.Sub(now))
+		if k == nil || !k.open || k.next.After(now.Add(k.wait/2)) {
 			continue
 		}
 		k.wait = min(max(2*k.wait, askFirst), askMax)
-		k.next = now.Add(jitter(k.wait))
-		wait = min(wait, k.next.Sub(now))
+		k.next = now.Add(time.Duration(spread * float64(k.wait)))
 		kinds = append(kinds, kind)
 		if !slices.Contains(reasons, k.why) {
 			reasons = append(reasons, k.why)
 		}
 	}
-	if len(kinds) > 0 {
-		a.notBefore = now.Add(askApart)
+	a.notBefore = now.Add(askApart)
+	return kinds, strings.Join(reasons, "; "), askApart
+}
+
+// nextLocked says when the first open ask is due, if there is any.
+func (a *asker) nextLocked(headStart time.Duration) (first time.Time, any bool) {
+	for _, k := range a.asks {
+		if !k.open {
+			continue
+		}
+		if k.next.IsZero() {
+			k.next = k.born.Add(headStart)
+		}
+		if !any || k.next.Before(first) {
+			first, any = k.next, true
+		}
 	}
-	return kinds, strings.Join(reasons, "; "), wait
+	return later(first, a.notBefore), any
 }
 
 func later(a, b time.Time) time.Time {

@@ -49,6 +49,7 @@ type slot struct {
 	until       time.Time      // readers wait for the reload until then; zero: not asked for yet
 	asked       bool           // a reader wants it now, whether or not it is warmed ahead
 	hold        hold
+	outdated    bool         // the head has another or none, and there was nothing to take from it
 	told        snapshot.Tag // what the registry was last to hear of it
 }
 

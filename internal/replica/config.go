@@ -53,11 +53,15 @@ func (c *Cache) configLoop(ctx context.Context) {
 		}
 		c.mu.Lock()
 		b := &c.book
-		version := b.head.Config
-		b.handed, b.handedAt = version, time.Now()
+		version, due := b.head.Config, b.configDue(time.Now(), c.o.Poll)
+		b.handed = version
 		c.mu.Unlock()
-		if version != 0 {
-			c.o.OnConfig(ctx, version)
+		if !due {
+			continue
 		}
+		c.o.OnConfig(ctx, version)
+		c.mu.Lock()
+		b.handedAt = time.Now()
+		c.mu.Unlock()
 	}
 }

@@ -34,7 +34,8 @@ type fakeStore struct {
 	heads   int // calls
 	pulls   map[snapshot.Kind]int
 	haves   []*snapshot.Snapshot
-	seen    snapshot.Head // the newest head handed out
+	seen    snapshot.Head   // the newest head handed out
+	history []snapshot.Head // all of them
 	reports []snapshot.ReplicaInfo
 	left    []string
 
@@ -129,7 +130,10 @@ func (f *fakeStore) save() data {
 func (f *fakeStore) restore(d data) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.data = d.clone()
+	f.data, f.version = d.clone(), 0
+	for _, tag := range f.data.head.Tags {
+		f.version = max(f.version, tag.Version()) // lost numbers are given out again
+	}
 }
 
 func (f *fakeStore) tags() map[snapshot.Kind]snapshot.Tag { return f.save().head.Tags }
@@ -150,7 +154,7 @@ func (f *fakeStore) Head(ctx context.Context) (snapshot.Head, error) {
 	if err != nil {
 		return snapshot.Head{}, err
 	}
-	f.seen = h
+	f.seen, f.history = h, append(f.history, h)
 	return h, nil
 }
 

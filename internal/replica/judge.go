@@ -73,7 +73,21 @@ func (b *book) onlyBehind() bool {
 	return true
 }
 
-// marks grades the copies for readers.
+// gradeCopies notes which copies are known to be out of date with nothing to
+// replace them. They stay so until they are equal to a head again: neither a
+// head that is gone nor a pull that has begun makes them better.
+func (b *book) gradeCopies() {
+	for i := range b.slots {
+		switch s := &b.slots[i]; b.verdict(b.head, s) {
+		case held, missing:
+			s.outdated = true
+		case equal, idle:
+			s.outdated = false
+		}
+	}
+}
+
+// marks is what readers are told of the copies.
 func (b *book) marks() []mark {
 	marks := make([]mark, len(b.slots))
 	for i := range b.slots {
@@ -81,10 +95,10 @@ func (b *book) marks() []mark {
 		if s.snap == nil {
 			continue
 		}
-		switch v := b.verdict(b.head, s); {
+		switch {
 		case !s.good():
 			marks[i] = mark{grade: invalidated, until: s.until}
-		case v == held, v == missing:
+		case s.outdated:
 			marks[i] = mark{grade: outdated}
 		}
 	}
@@ -136,6 +150,7 @@ func (c *Cache) update(f func(b *book)) {
 // end is not logged, or every published change would be two lines.
 func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	b := &c.book
+	b.gradeCopies()
 	state, why, brief := b.judge(time.Now(), c.o.MaxUnverified)
 	b.state, b.reason = state, why
 	c.view.Store(b.face(c.view.Load(), state, c.o.Refuse))

@@ -106,7 +106,7 @@ func TestAFrozenRedisIsNoticed(t *testing.T) {
 		st := newStore()
 		st.publish(1)
 		c := start(t, st, nil)
-		st.set(func(f *fakeStore) { f.onHead = func(int) { time.Sleep(2 * time.Second) } }) // as long as the look's own limit
+		st.set(func(f *fakeStore) { f.onHead = func(int) { time.Sleep(3 * time.Second) } }) // longer than a look may take
 		time.Sleep(10 * time.Second)
 		wantState(t, c, snapshot.StateDegraded)
 		time.Sleep(30 * time.Second)

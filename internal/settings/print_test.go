@@ -36,7 +36,7 @@ func TestNoWayOfPrintingShowsASecret(t *testing.T) {
 		"slog": logged.String(), "json": string(asJSON), "values": fmt.Sprint(s.Values()),
 	}
 	for how, text := range printed {
-		for _, secret := range []string{marker, encoded, string(key), fmt.Sprint(key), fmt.Sprintf("%x", marker)} {
+		for _, secret := range []string{marker, encoded, string(key), fmt.Sprintf("%d", key), fmt.Sprintf("%x", marker)} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%s shows a secret: %s", how, text)
 			}

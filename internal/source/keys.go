@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -18,6 +17,9 @@ type plainKey struct {
 // meanwhile is left for the next look.
 func (d *DB) seal(ctx context.Context, found []plainKey) error {
 	err := d.writing(ctx, func(t *tx) error {
+		if err := t.lockPlain(ctx); err != nil {
+			return err
+		}
 		for _, p := range found {
 			sealed := d.keys.Seal(snapshot.Channels, p.id, p.key)
 			if err := t.exec(ctx, "seal key of channel "+p.id,
@@ -34,6 +36,16 @@ func (d *DB) seal(ctx context.Context, found []plainKey) error {
 	d.unclean.Store(true)
 	d.log.Info("Cache: sealed provider keys found in clear in the source", "keys", len(found))
 	return nil
+}
+
+// lockPlain locks all rows with plain keys before the first UPDATE locks a
+// counter: rows first, then counters, as every other writer does it.
+func (t *tx) lockPlain(ctx context.Context) error {
+	if t.dialect().forUpdate == "" {
+		return nil
+	}
+	return t.exec(ctx, "lock rows with plain keys",
+		"SELECT id FROM channels WHERE api_key <> '' AND NOT starts_with(api_key, 'sealed:') ORDER BY id FOR UPDATE")
 }
 
 // scrubWithin bounds how long a load waits for readers of the file.
@@ -71,7 +83,5 @@ func (d *DB) opens(id string, sealed snapshot.Sealed) error {
 func (d *DB) remember(opened map[string]snapshot.Sealed) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !maps.Equal(d.opened, opened) {
-		d.opened = opened
-	}
+	d.opened = opened
 }

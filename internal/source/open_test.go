@@ -85,6 +85,38 @@ func TestProcessesStartTogether(t *testing.T) {
 	})
 }
 
+// Within one process they come closer together than processes do.
+func TestReplicasStartTogether(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		const replicas = 8
+		at := make(chan struct{})
+		var wg sync.WaitGroup
+		for range replicas {
+			wg.Go(func() {
+				<-at
+				d, err := source.Open(t.Context(), e.url, source.Options{Keyring: keyring(t), Log: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Errorf("Open: %v", err)
+					return
+				}
+				defer d.Close()
+				if err := d.SeedDemo(t.Context()); err != nil {
+					t.Errorf("SeedDemo: %v", err)
+				}
+			})
+		}
+		close(at)
+		wg.Wait()
+		if got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version"); got != "3|3" {
+			t.Errorf("migrations recorded: %s", got)
+		}
+		if c := load(t, open(t, e)); len(c.Channels) != 6 || len(c.Rules) != 5 || c.Summary.Requests != 500 {
+			t.Errorf("seeded %d channels, %d rules, %d requests", len(c.Channels), len(c.Rules), c.Summary.Requests)
+		}
+	})
+}
+
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	const password = "hunter2-of-doom"

@@ -39,6 +39,7 @@ type postgres struct {
 
 var postgresDialect = dialect{
 	folder:    "postgres",
+	ping:      "SELECT 1",
 	clock:     "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
 	forUpdate: " FOR UPDATE",
 	oneMoment: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},

@@ -177,8 +177,8 @@ func (d *DB) Ping(ctx context.Context) error {
 	if err := d.check(); err != nil {
 		return err
 	}
-	var one int
-	if err := d.read.QueryRowContext(ctx, "SELECT 1").Scan(&one); err != nil {
+	var reply int64
+	if err := d.read.QueryRowContext(ctx, d.dialect().ping).Scan(&reply); err != nil {
 		return unavailable("ping database", err)
 	}
 	return nil

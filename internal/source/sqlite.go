@@ -24,7 +24,10 @@ const (
 	// busyWait is how long a statement waits for another process to let go of
 	// the file. The driver ends the wait early when the context ends.
 	busyWait = 5 * time.Second
-	readers  = 5 // connections; one of them is held by watch
+	// openWithin bounds how often the first connection tries: turning a file to
+	// WAL mode does not wait for others who do the same.
+	openWithin = 10 * time.Second
+	readers    = 5 // connections; one of them is held by watch
 )
 
 // sqliteFile is a SQLite database in WAL mode: any number of readers beside
@@ -39,6 +42,7 @@ type sqliteFile struct {
 
 var sqliteDialect = dialect{
 	folder: "sqlite",
+	ping:   "PRAGMA schema_version",
 	clock:  "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
 }
 
@@ -77,7 +81,9 @@ func openSQLite(ctx context.Context, path string, poll time.Duration, log *slog.
 // begin opens the file for the first time, which turns it to WAL mode, and
 // remembers which file it is.
 func (s *sqliteFile) begin(ctx context.Context) error {
-	err := retry(ctx, s.again, func() error { return s.write.PingContext(ctx) })
+	first, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	err := retry(first, busy, func() error { return s.write.PingContext(first) })
 	if err != nil {
 		return unavailable("open database file "+s.path, err)
 	}
@@ -128,7 +134,11 @@ func (s *sqliteFile) check() error {
 	return nil
 }
 
-func (s *sqliteFile) again(err error) bool {
+// again is always false: whoever holds the write lock has waited for it, and
+// nothing is in its way then.
+func (s *sqliteFile) again(error) bool { return false }
+
+func busy(err error) bool {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return false
@@ -179,7 +189,7 @@ func (s *sqliteFile) follow(ctx context.Context, ring func()) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // only returns it to the pool
+	defer func() { _ = conn.Close() }() // only returns it to the pool
 	tick := time.NewTicker(s.poll)
 	defer tick.Stop()
 	var seen int64 = -1

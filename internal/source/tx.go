@@ -11,6 +11,7 @@ import (
 // dialect is what the SQL text of an engine depends on.
 type dialect struct {
 	folder    string         // of its migrations
+	ping      string         // query that proves the database to be there
 	clock     string         // expression: the database's time in Unix milliseconds
 	forUpdate string         // clause that locks the rows a SELECT returns
 	oneMoment *sql.TxOptions // of a transaction that sees one state of all tables
@@ -47,7 +48,7 @@ func (d *DB) reading(ctx context.Context, f func(*tx) error) error {
 	if err != nil {
 		return unavailable("begin reading", err)
 	}
-	defer t.Rollback() //nolint:errcheck // there is nothing to keep
+	defer func() { _ = t.Rollback() }() // there is nothing to keep
 	return f(&tx{DB: d, sql: t})
 }
 
@@ -62,7 +63,7 @@ func (d *DB) writing(ctx context.Context, f func(*tx) error) error {
 		if err != nil {
 			return unavailable("begin writing", err)
 		}
-		defer t.Rollback() //nolint:errcheck // does nothing after Commit
+		defer func() { _ = t.Rollback() }() // does nothing after Commit
 		if err := f(&tx{DB: d, sql: t}); err != nil {
 			return err
 		}
@@ -89,7 +90,7 @@ func (t *tx) each(ctx context.Context, table, query string, scan func(Rows) erro
 		return unavailable("read "+table, err)
 	}
 	rows := t.wrapRows(table, found)
-	defer rows.Close() //nolint:errcheck // Err has told
+	defer func() { _ = rows.Close() }() // what matters, Err has told
 	n := 0
 	for ; rows.Next(); n++ {
 		if err := scan(rows); err != nil {

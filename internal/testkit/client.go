@@ -13,6 +13,7 @@ func clientOptions(addr string) *redis.Options {
 		Addr:                  addr,
 		ContextTimeoutEnabled: true,
 		DialTimeout:           time.Second,
+		DialerRetries:         1,    // a stopped server is noticed at once
 		DisableIdentity:       true, // CLIENT SETINFO is newer than Redis 7.0
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled, // so is its handshake

@@ -54,6 +54,9 @@ func NewRefresher(w *Warmer, o RefresherOptions) (*Refresher, error) {
 // Lead refreshes until ctx ends, which it does with the lease. It begins with
 // a whole refresh: what a leader before it did not finish is done now.
 func (r *Refresher) Lead(ctx context.Context) error {
+	if err := r.o.SyncConfig(ctx); err != nil && ctx.Err() == nil {
+		r.log.Debug("Cache config could not be mirrored, the next poll tries again", "err", err)
+	}
 	if c := r.o.Config(); c.Enabled && c.WarmOnStartup {
 		r.refresh(ctx, "startup", false)
 	}
@@ -134,7 +137,11 @@ func Ahead(c snapshot.CacheConfig) []snapshot.Kind {
 // follow compares the source with Redis and closes the gap.
 func (r *Refresher) follow(ctx context.Context) {
 	at, err := r.w.src.Position(ctx)
-	if err == nil && at.Config != r.o.Config().Version {
+	var head snapshot.Head
+	if err == nil {
+		head, err = r.w.st.Head(ctx)
+	}
+	if err == nil && (at.Config != head.Config || at.Config != r.o.Config().Version) {
 		err = r.o.SyncConfig(ctx)
 	}
 	if err == nil {

@@ -76,12 +76,3 @@ CREATE TABLE approvals (
   at       BIGINT  NOT NULL DEFAULT ((extract(epoch FROM clock_timestamp()) * 1000)::bigint),
   PRIMARY KEY (kind, revision)
 );
-
--- +goose Down
-DROP TABLE approvals;
-DROP TABLE catalog_revision;
-DROP TABLE cache_config;
-DROP TABLE request_logs;
-DROP TABLE model_prices;
-DROP TABLE routing_rules;
-DROP TABLE channels;

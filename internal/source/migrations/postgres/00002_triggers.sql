@@ -68,16 +68,3 @@ CREATE TRIGGER cache_config_tell AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON
 -- A new source_id is news as well.
 CREATE TRIGGER catalog_revision_tell AFTER UPDATE OF source_id ON catalog_revision
   FOR EACH STATEMENT EXECUTE FUNCTION routex_raise();
-
--- +goose Down
-DROP TRIGGER catalog_revision_tell ON catalog_revision;
-DROP TRIGGER cache_config_tell ON cache_config;
-DROP TRIGGER cache_config_touch ON cache_config;
-DROP TRIGGER routing_rules_touch ON routing_rules;
-DROP TRIGGER channels_touch ON channels;
-DROP TRIGGER routing_rules_raise ON routing_rules;
-DROP TRIGGER model_prices_raise ON model_prices;
-DROP TRIGGER channels_raise ON channels;
-DROP FUNCTION routex_config_touch();
-DROP FUNCTION routex_touch();
-DROP FUNCTION routex_raise();

@@ -77,12 +77,3 @@ CREATE TABLE approvals (
   at       INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
   PRIMARY KEY (kind, revision)
 ) STRICT;
-
--- +goose Down
-DROP TABLE approvals;
-DROP TABLE catalog_revision;
-DROP TABLE cache_config;
-DROP TABLE request_logs;
-DROP TABLE model_prices;
-DROP TABLE routing_rules;
-DROP TABLE channels;

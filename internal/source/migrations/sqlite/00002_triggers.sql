@@ -85,17 +85,3 @@ WHEN NEW.json <> OLD.json AND NEW.version = OLD.version BEGIN
    WHERE id = NEW.id;
 END;
 -- +goose StatementEnd
-
--- +goose Down
-DROP TRIGGER cache_config_touch;
-DROP TRIGGER routing_rules_touch;
-DROP TRIGGER channels_touch;
-DROP TRIGGER routing_rules_delete_raises;
-DROP TRIGGER routing_rules_update_raises;
-DROP TRIGGER routing_rules_insert_raises;
-DROP TRIGGER model_prices_delete_raises;
-DROP TRIGGER model_prices_update_raises;
-DROP TRIGGER model_prices_insert_raises;
-DROP TRIGGER channels_delete_raises;
-DROP TRIGGER channels_update_raises;
-DROP TRIGGER channels_insert_raises;
