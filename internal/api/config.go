@@ -94,7 +94,9 @@ func (a *API) setConfig(w http.ResponseWriter, r *http.Request) (written, error)
 	if err != nil {
 		return written{}, err
 	}
-	cfg, tags, err := a.fleet.SetConfig(r.Context(), ifVersion, patch.apply)
+	ctx, cancel := outlive(r.Context())
+	defer cancel()
+	cfg, tags, err := a.fleet.SetConfig(ctx, ifVersion, patch.apply)
 	if err != nil && cfg.Version == 0 {
 		return written{}, err
 	}

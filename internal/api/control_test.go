@@ -29,8 +29,10 @@ func TestWarmAsksForWhatTheBodySays(t *testing.T) {
 	}{
 		{"nothing: what the config warms", ``, snapshot.WarmRequest{}},
 		{"items that name nothing: the same", `{"items":{}}`, snapshot.WarmRequest{}},
-		{"items in any order: the fixed one", `{"items":{"analytics":true,"channels":true,"models":false}}`,
-			snapshot.WarmRequest{Kinds: []snapshot.Kind{snapshot.Channels, snapshot.Analytics}}},
+		{
+			"items in any order: the fixed one", `{"items":{"analytics":true,"channels":true,"models":false}}`,
+			snapshot.WarmRequest{Kinds: []snapshot.Kind{snapshot.Channels, snapshot.Analytics}},
+		},
 		{"a forced one", `{"force":true,"reason":"  restored \t"}`, snapshot.WarmRequest{Force: true, Reason: "restored"}},
 		{"a reason without force", `{"reason":"after the import"}`, snapshot.WarmRequest{Reason: "after the import"}},
 	} {
@@ -231,9 +233,11 @@ func TestPublishingOutlivesTheCaller(t *testing.T) {
 	r := newRig(t)
 	ctx, hangUp := context.WithCancel(t.Context())
 	hangUp()
-	req := httptest.NewRequest("PUT", "/api/channels/c1", strings.NewReader(`{"weight":2}`)).WithContext(ctx)
-	if got := r.send(t, req, ""); got.at("receipt.tags.channels") != "42-9f3ac1d2" {
-		t.Errorf("%s", got.text)
+	for target, body := range map[string]string{"/api/channels/c1": `{"weight":2}`, "/api/cache/config": `{"enabled":false}`} {
+		req := httptest.NewRequest("PUT", target, strings.NewReader(body)).WithContext(ctx)
+		if got := r.send(t, req, ""); got.at("receipt.replicas") != 3.0 || got.at("warning") != nil {
+			t.Errorf("%s: %s", target, got.text)
+		}
 	}
 }
 

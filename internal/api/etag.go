@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,20 +47,7 @@ type etags struct {
 // has reports whether the list names tag. Weak entries count only when weak
 // says so: If-Match needs strong ones.
 func (e etags) has(tag string, weak bool) bool {
-	if e.any {
-		return true
-	}
-	for _, t := range e.strong {
-		if t == tag {
-			return true
-		}
-	}
-	for _, t := range e.weak {
-		if weak && t == tag {
-			return true
-		}
-	}
-	return false
+	return e.any || slices.Contains(e.strong, tag) || weak && slices.Contains(e.weak, tag)
 }
 
 // parseETags reads `*`, or a comma-separated list of "tag" and W/"tag".

@@ -113,7 +113,7 @@ func (f *fakeFleet) Config(context.Context) (snapshot.VersionedConfig, error) {
 	return cfg, err
 }
 
-func (f *fakeFleet) SetConfig(_ context.Context, ifVersion *int64, change func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, map[string]snapshot.Tag, error) {
+func (f *fakeFleet) SetConfig(ctx context.Context, ifVersion *int64, change func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, map[string]snapshot.Tag, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.fail["SetConfig"]; err != nil {
@@ -128,7 +128,7 @@ func (f *fakeFleet) SetConfig(_ context.Context, ifVersion *int64, change func(*
 	}
 	next.Version++
 	f.cfg = next
-	if err := f.fail["Mirror"]; err != nil {
+	if err := cmp.Or(f.fail["Mirror"], ctx.Err()); err != nil {
 		return next, nil, err
 	}
 	return next, map[string]snapshot.Tag{"config": snapshot.Tag(strconv.FormatInt(next.Version, 10))}, nil

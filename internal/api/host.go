@@ -26,8 +26,7 @@ func newHosts(listen string, allowed []string) hosts {
 		names = append(names, own)
 	}
 	for _, name := range names {
-		name = hostOnly(name)
-		if addr, err := netip.ParseAddr(name); name != "" && (err != nil || !addr.IsUnspecified()) {
+		if name = hostOnly(name); name != "" {
 			h.names[name] = true
 		}
 	}

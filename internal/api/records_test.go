@@ -86,13 +86,15 @@ func TestPagesSurviveChangesBetweenThem(t *testing.T) {
 func TestDamagedCursors(t *testing.T) {
 	r := newRig(t)
 	r.manyModels("a", "bb", "ccc", "d")
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	cursor := ""
 	bad := []string{"x", "!!!!", strings.Repeat("A", 40)}
 	for range 3 { // three lengths, of which base64 pads two
 		_, cursor = r.pageOf(t, "/api/cache/snapshots/models?limit=1&cursor="+cursor)
 		bad = append(bad, cursor+"A", cursor[1:])
-		for i := range cursor { // every character, replaced by its neighbour
-			bad = append(bad, cursor[:i]+string(cursor[i]^1)+cursor[i+1:])
+		for i := range cursor { // every character, its lowest bit turned
+			value := strings.IndexByte(alphabet, cursor[i])
+			bad = append(bad, cursor[:i]+alphabet[value^1:value^1+1]+cursor[i+1:])
 		}
 	}
 	for _, c := range bad {

@@ -102,17 +102,34 @@ func filled(t testing.TB, src *fakeSource) *fakeCache {
 	t.Helper()
 	c := &fakeCache{copies: map[snapshot.Kind]api.Copy{}, status: snapshot.Status{
 		Ready: true, AgeMs: 1200, VerifiedMsAgo: 40, Hits: 7, Misses: 1,
-		ReplicaInfo: snapshot.ReplicaInfo{ID: "a", Role: snapshot.Refresher, State: snapshot.StateFresh,
-			Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: content(41)}},
+		ReplicaInfo: snapshot.ReplicaInfo{
+			ID: "a", Role: snapshot.Refresher, State: snapshot.StateFresh,
+			Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: content(41)},
+		},
 	}}
-	summary := &snapshot.Summary{ID: snapshot.AnalyticsID, Usage: snapshot.Usage{Requests: 3, Successes: 2, Failures: 1, EstimatedCost: 0.5},
-		ByChannel: map[string]snapshot.Usage{}, ByModel: map[string]snapshot.Usage{}}
-	sets, err := snapshot.Assemble(&snapshot.Catalog{Channels: src.chans, Rules: src.ruleset, Summary: summary}, nil)
-	if err != nil {
-		t.Fatal(err)
+	summary := &snapshot.Summary{
+		ID: snapshot.AnalyticsID, Usage: snapshot.Usage{Requests: 3, Successes: 2, Failures: 1, EstimatedCost: 0.5},
+		ByChannel: map[string]snapshot.Usage{}, ByModel: map[string]snapshot.Usage{},
+	}
+	sets := map[snapshot.Kind]map[string]any{
+		snapshot.Channels:     {},
+		snapshot.Models:       {"claude-opus-4": snapshot.Model{ID: "claude-opus-4", Channels: []string{"c1", "c2"}}},
+		snapshot.RoutingRules: {"r1": src.ruleset[0]},
+		snapshot.Analytics:    {snapshot.AnalyticsID: summary},
+	}
+	for _, ch := range src.chans {
+		sets[snapshot.Channels][ch.ID] = ch
 	}
 	for i, kind := range snapshot.Kinds {
-		c.put(kind, snapshot.NewTag(uint64(i+1), 0xabcdef01_00000000), sets[kind].Set)
+		recs := map[string]string{}
+		for id, rec := range sets[kind] {
+			body, err := snapshot.Encode(rec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			recs[id] = body
+		}
+		c.put(kind, snapshot.NewTag(uint64(i+1), 0xabcdef01_00000000), snapshot.NewSet(kind, recs))
 	}
 	return c
 }

@@ -96,10 +96,15 @@ func notConverged(wait waiting, done written, receipt snapshot.Receipt) *problem
 	return p
 }
 
-// publish tells the fleet of a change that the source holds. It goes on when
-// the caller hangs up: the change is there, and the replicas should follow.
+// outlive is ctx without its end: what was begun in the source is carried
+// through to the replicas, also when the caller hangs up.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+}
+
+// publish tells the fleet of a change that the source holds.
 func (a *API) publish(ctx context.Context, w snapshot.Written) (map[string]snapshot.Tag, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+	ctx, cancel := outlive(ctx)
 	defer cancel()
 	return a.fleet.Changed(ctx, w)
 }

@@ -126,7 +126,7 @@ func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snaps
 			return snap.Set.Get(id)
 		}
 		return "", false
-	})
+	}, int(a.settings.GuardMaxRecordBytes))
 	if err != nil {
 		return nil, err
 	}

@@ -251,6 +251,11 @@ func TestABrokenRecordDoesNotHoldBackTheOthers(t *testing.T) {
 		wantState(t, c, snapshot.StateFresh)
 
 		st.publish(3, snapshot.RoutingRules) // another kind: the faults stay known
+		c.Ring()
+		synctest.Wait()
+		if v = c.Current(); len(v.Faults) != 2 {
+			t.Errorf("Faults = %+v after other kinds changed, want the same two", v.Faults)
+		}
 		v = step(3, map[string]string{"c1": "{", "c2": channel("c2", 3)})
 		if len(v.Faults) != 1 || v.Channels["c1"].UpdatedAt != 1 {
 			t.Errorf("Faults = %+v, c1 at %d; want c1 still kept", v.Faults, v.Channels["c1"].UpdatedAt)
@@ -267,5 +272,117 @@ func TestABrokenRecordDoesNotHoldBackTheOthers(t *testing.T) {
 		if v = step(6, map[string]string{"c7": "{"}); len(v.Channels) != 1 || !v.Stale(snapshot.Channels) {
 			t.Errorf("a kind of which nothing decodes was taken: %v", v.Channels)
 		}
+	})
+}
+
+func TestARecordThatMakesTheDecoderPanicIsAFault(t *testing.T) {
+	_, err := replica.DecodeOne("c1", "{}", func(string, string) (*snapshot.Channel, error) { panic("poison") })
+	if !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), "c1") {
+		t.Errorf("err = %v, want ErrInvalid that names the record", err)
+	}
+}
+
+func TestHeadsAreNotedInTheOrderRedisGaveThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		var c *replica.Cache
+		var slow int // this read of the head comes late
+		held := make(chan struct{})
+		st.onHead = func(n int) {
+			if n == slow {
+				time.Sleep(500 * time.Millisecond)
+			}
+		}
+		first := true
+		st.afterPull = func(snapshot.Kind) {
+			if first && slow != 0 {
+				first = false
+				<-held
+			}
+		}
+		c = start(t, st, nil)
+		st.set(func(f *fakeStore) { slow = f.heads + 2 })
+		st.publish(2, snapshot.Channels)
+		c.Ring()
+		synctest.Wait() // one head was read, the pull is held
+		c.Ring()
+		synctest.Wait() // the slow one has read version 2
+		st.publish(3, snapshot.Channels)
+		close(held)
+		for range 100 {
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			if s := c.Status(); revOf(c.Current(), snapshot.Channels) == 3 && s.State != snapshot.StateFresh {
+				t.Fatalf("a late head made a fresh copy %s: %s", s.State, s.Reason)
+			}
+		}
+		wantRevs(t, c, "3 1 1 1")
+	})
+}
+
+func TestAnotherDataSetIsPulledWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		swap := false
+		st.afterPull = func(kind snapshot.Kind) {
+			if swap && kind == snapshot.Analytics { // the last one of a round
+				swap = false
+				st.flush()
+				st.publish(3)
+				st.haves = nil
+			}
+		}
+		c := start(t, st, nil)
+		whole := func() {
+			t.Helper()
+			c.Ring()
+			synctest.Wait()
+			for i, have := range st.haves {
+				if have != nil {
+					t.Errorf("pull %d was asked for the changes since %s of the old data set", i, have.Tag)
+				}
+			}
+		}
+		st.haves = nil
+		st.publish(2)
+		c.Ring()
+		synctest.Wait()
+		if len(st.haves) != 4 || st.haves[0] == nil || st.haves[0].Meta.Order.Revision != 1 {
+			t.Errorf("pulls were given %v, want what is here", st.haves)
+		}
+		st.flush()
+		st.publish(2)
+		st.publish(3)
+		st.haves = nil
+		whole()
+		swap = true // in the middle of a pull
+		st.publish(4)
+		whole()
+		wantRevs(t, c, "3 3 3 3")
+	})
+}
+
+func TestContentHeldBackIsNotConfusedWithThatOfAnotherDataSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, nil)
+		st.publish(2, snapshot.Channels)
+		st.set(func(f *fakeStore) { f.pullErr[snapshot.Channels] = snapshot.ErrInvalid })
+		c.Ring()
+		synctest.Wait()
+		tag := st.tags()[snapshot.Channels]
+		st.set(func(f *fakeStore) { f.pullErr = nil })
+		st.flush()
+		st.publish(1)
+		st.publish(2, snapshot.Channels)
+		if got := st.tags()[snapshot.Channels]; got != tag {
+			t.Fatalf("tag is %s, the test needs %s", got, tag)
+		}
+		c.Ring()
+		synctest.Wait()
+		wantRevs(t, c, "2 1 1 1")
 	})
 }

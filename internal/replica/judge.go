@@ -79,8 +79,10 @@ func (b *book) onlyBehind() bool {
 func (b *book) gradeCopies() {
 	for i := range b.slots {
 		switch s := &b.slots[i]; b.verdict(b.head, s) {
-		case held, missing:
+		case held:
 			s.outdated = true
+		case missing:
+			s.outdated = s.outdated || s.tag() != "" // what the source had is not
 		case equal, idle:
 			s.outdated = false
 		}

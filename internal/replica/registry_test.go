@@ -154,3 +154,22 @@ func TestVerifiedAtStandsStillWhileTagsDiffer(t *testing.T) {
 		wantState(t, c, snapshot.StateUnverified)
 	})
 }
+
+func TestTheLimitIsNoticedBetweenTwoLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, func(o *replica.Options) {
+			o.Poll, o.Refuse, o.Log = time.Hour, true, logger(&log)
+		})
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if c.Current() != nil || len(log.with("Cache is unverified")) != 1 {
+			t.Errorf("Current() = %v, logged %q; want nothing served, said once", c.Current(), log.all)
+		}
+		c.Ring()
+		synctest.Wait()
+		wantRevs(t, c, "1 1 1 1")
+	})
+}

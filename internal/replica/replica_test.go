@@ -265,7 +265,7 @@ func TestUnusableSnapshotsAreNotTaken(t *testing.T) {
 			return &snapshot.Snapshot{Tag: s.Tag, Meta: s.Meta, Set: snapshot.NewSet("other", nil)}
 		}},
 		{"content that is not the tag's", func(s *snapshot.Snapshot) *snapshot.Snapshot {
-			return &snapshot.Snapshot{Tag: s.Tag, Meta: s.Meta, Set: snapshot.NewSet(s.Set.Kind(), map[string]string{"x": "{}"})}
+			return &snapshot.Snapshot{Tag: s.Tag, Meta: s.Meta, Set: snapshot.NewSet(s.Set.Kind(), records(s.Set.Kind(), 77))}
 		}},
 		{"a schema of a later release", func(s *snapshot.Snapshot) *snapshot.Snapshot {
 			later := *s

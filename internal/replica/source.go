@@ -178,7 +178,7 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 		switch {
 		case b.lookErr == nil && s.snap != nil:
 			continue
-		case s.snap != nil && s.snap.Set.Digest() == snap.Set.Digest():
+		case s.snap != nil && s.good() && s.snap.Set.Digest() == snap.Set.Digest():
 			snap = s.snap // what is here stays, with its tag
 		case snap.Meta.Order.Compare(s.floor) < 0:
 			return nil, fmt.Errorf("the source's %s are at %s, %s was served: %w", kind, snap.Meta.Order, s.floor, snapshot.ErrLineage)

@@ -75,6 +75,18 @@ func TestARedisThatNeverHasAnythingDoesNotKeepAReplicaFromServing(t *testing.T) 
 	})
 }
 
+func TestWhileRedisAnswersTheSourceOnlyFillsGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, src := newStore(), &fakeSource{}
+		st.publish(1, snapshot.Channels, snapshot.Models, snapshot.RoutingRules)
+		src.rev.Store(2)
+		c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
+		time.Sleep(15 * time.Second)
+		wantRevs(t, c, "1 1 1 2")
+		wantState(t, c, snapshot.StateStale)
+	})
+}
+
 func TestWithoutRedisTheSourceIsReadAtTheRefreshInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, src := newStore(), &fakeSource{}

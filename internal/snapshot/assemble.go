@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -39,12 +40,16 @@ type Candidate struct {
 // still passes, and the fault is listed. A fault of the set itself is a
 // *Refusal.
 //
-// last may be nil, and is asked only about records with a fault.
-func Assemble(c *Catalog, last func(Kind, string) (string, bool)) (map[Kind]*Candidate, error) {
+// last may be nil, and is asked only about records with a fault. A channel or
+// rule whose JSON is longer than maxRecordBytes has one; 0 means no limit.
+func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes int) (map[Kind]*Candidate, error) {
 	if last == nil {
 		last = func(Kind, string) (string, bool) { return "", false }
 	}
-	a := assembly{last: last, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
+	if maxRecordBytes <= 0 {
+		maxRecordBytes = math.MaxInt
+	}
+	a := assembly{last: last, max: maxRecordBytes, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
 	for _, f := range c.Broken {
 		a.broken[f.Kind] = append(a.broken[f.Kind], f.ID)
 		a.faults[f.Kind] = append(a.faults[f.Kind], f)
@@ -89,8 +94,18 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool)) (map[Kind]*Can
 // assembly gathers the faults of one Assemble.
 type assembly struct {
 	last   func(Kind, string) (string, bool)
+	max    int // bytes of one record
 	faults map[Kind][]Fault
 	broken map[Kind][]string // ids of rows that were not even records
+}
+
+// encode returns the JSON of a record, unless that is too long.
+func (a *assembly) encode(record any) (string, error) {
+	body, err := Encode(record)
+	if err == nil && len(body) > a.max {
+		err = fmt.Errorf("record has %d bytes, at most %d are allowed: %w", len(body), a.max, ErrInvalid)
+	}
+	return body, err
 }
 
 func (a *assembly) fault(kind Kind, id string, err error, kept bool) {
@@ -136,6 +151,9 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 		err := ch.Check()
 		if err == nil && names[ch.Name] != "" {
 			err = fmt.Errorf("name %q is already that of channel %q: %w", ch.Name, names[ch.Name], ErrInvalid)
+		}
+		if err == nil {
+			_, err = a.encode(ch)
 		}
 		if err != nil {
 			a.fault(Channels, ch.ID, err, keep(ch.ID))
@@ -223,15 +241,14 @@ func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]s
 		if !r.Enabled {
 			continue
 		}
-		if err := check(r); err != nil {
-			a.fault(RoutingRules, r.ID, err, keep(r.ID))
-			continue
+		err := check(r)
+		if err == nil {
+			out[r.ID], err = a.encode(r)
 		}
-		body, err := Encode(r)
 		if err != nil {
-			return nil, fmt.Errorf("rule %q: %w", r.ID, err)
+			delete(out, r.ID)
+			a.fault(RoutingRules, r.ID, err, keep(r.ID))
 		}
-		out[r.ID] = body
 	}
 	a.keepBroken(RoutingRules, keep)
 	return out, nil

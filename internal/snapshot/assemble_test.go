@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ func assemble(t *testing.T, c *snapshot.Catalog, last map[string]string) map[sna
 	out, err := snapshot.Assemble(c, func(kind snapshot.Kind, id string) (string, bool) {
 		body, ok := last[string(kind)+"/"+id]
 		return body, ok
-	})
+	}, 4096)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +69,7 @@ func TestOneBrokenRecordHoldsBackNoOther(t *testing.T) {
 		"no http address":   func(c *snapshot.Channel) { c.BaseURL = "ftp://x" },
 		"key in address":    func(c *snapshot.Channel) { c.BaseURL = "https://user:pw@x" },
 		"name of another":   func(c *snapshot.Channel) { c.Name = "name of c1" },
+		"too long a record": func(c *snapshot.Channel) { c.Models = slices.Repeat([]string{strings.Repeat("m", 50)}, 100) },
 		"too many models":   func(c *snapshot.Channel) { c.Models = make([]string, 5000) },
 		"address w/o host":  func(c *snapshot.Channel) { c.BaseURL = "https://" },
 		"unparsable adress": func(c *snapshot.Channel) { c.BaseURL = "https://[::1" },
@@ -134,11 +136,11 @@ func TestRowsThatAreNoRecordsKeepTheirLastGoodVersion(t *testing.T) {
 
 func TestDoubledRowsRefuseTheSet(t *testing.T) {
 	var r *snapshot.Refusal
-	_, err := snapshot.Assemble(&snapshot.Catalog{Channels: []snapshot.Channel{channel("c1"), channel("c1")}}, nil)
+	_, err := snapshot.Assemble(&snapshot.Catalog{Channels: []snapshot.Channel{channel("c1"), channel("c1")}}, nil, 0)
 	if !errors.As(err, &r) || r.Guard != snapshot.GuardDuplicate || r.Kind != snapshot.Channels {
 		t.Errorf("doubled channels: %v, want a refusal", err)
 	}
-	_, err = snapshot.Assemble(&snapshot.Catalog{Rules: []snapshot.Rule{rule("r", "c"), rule("r", "c")}}, nil)
+	_, err = snapshot.Assemble(&snapshot.Catalog{Rules: []snapshot.Rule{rule("r", "c"), rule("r", "c")}}, nil, 0)
 	if !errors.As(err, &r) || r.Kind != snapshot.RoutingRules {
 		t.Errorf("doubled rules: %v, want a refusal", err)
 	}

@@ -53,14 +53,13 @@ const (
 	GuardEmpty     = "empty"
 	GuardShrink    = "shrink"
 	GuardDuplicate = "duplicate"
-	GuardBlank     = "blank"
 	GuardCount     = "count"
 	GuardBytes     = "bytes"
 	GuardLineage   = "lineage"
 )
 
 // Guards lists every guard, for metrics that start at zero.
-var Guards = []string{GuardEmpty, GuardShrink, GuardDuplicate, GuardBlank, GuardCount, GuardBytes, GuardLineage}
+var Guards = []string{GuardEmpty, GuardShrink, GuardDuplicate, GuardCount, GuardBytes, GuardLineage}
 
 // Error says which kind was refused, why, and how an operator passes the guard.
 func (r *Refusal) Error() string {

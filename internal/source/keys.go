@@ -61,7 +61,7 @@ func (d *DB) scrubIfUnclean(ctx context.Context) {
 	defer cancel()
 	if err := d.scrub(ctx); err != nil {
 		d.unclean.Store(true)
-		d.log.Warn("Cache: keys sealed just now may still stand in clear in the database's log file; trying again at the next load", "err", err)
+		d.log.Warn("Cache: sealed keys may still stand in clear in the database's log file; trying again at the next load", "err", err)
 	}
 }
 

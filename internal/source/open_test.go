@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -129,6 +130,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := free.Addr().String()
+	reg := prometheus.NewRegistry() // one for all tries, as somebody who tries on would do
 	free.Close()
 	for _, tt := range []struct {
 		name, url string
@@ -148,7 +150,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{"a password with a slash", "postgres://u:x/" + password + "@h:x/d", snapshot.ErrInvalid},
 		{"nobody there", "postgres://u:" + password + "@" + nobody + "/d", snapshot.ErrUnavailable},
 	} {
-		d, err := source.Open(t.Context(), tt.url, source.Options{Keyring: keyring(t), Log: slog.New(slog.DiscardHandler)})
+		d, err := source.Open(t.Context(), tt.url, source.Options{Keyring: keyring(t), Log: slog.New(slog.DiscardHandler), Reg: reg})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: Open gives %v, want %v", tt.name, err, tt.want)
 		}

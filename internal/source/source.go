@@ -69,7 +69,7 @@ type DB struct {
 	m        *metrics
 	bell     chan struct{}
 
-	unclean atomic.Bool // a plain key was sealed and scrub has not succeeded since
+	unclean atomic.Bool // scrub has not succeeded since a plain key was sealed, or at all
 
 	mu     sync.Mutex
 	opened map[string]snapshot.Sealed // by channel id: sealed keys known to open
@@ -97,7 +97,6 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		log:      cmp.Or(o.Log, slog.Default()),
 		by:       cmp.Or(o.By, "routex"),
 		wrapRows: o.WrapRows,
-		m:        newMetrics(o.Reg),
 		bell:     make(chan struct{}, 1),
 	}
 	if d.wrapRows == nil {
@@ -106,10 +105,12 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	if err := d.connect(ctx, url, o); err != nil {
 		return nil, err
 	}
+	d.unclean.Store(true) // a process before us may have died between sealing and scrubbing
 	if err := d.prepare(ctx); err != nil {
 		_ = d.close() // the error of prepare says more
 		return nil, err
 	}
+	d.m = newMetrics(o.Reg) // last, so that Open may be tried again with the same Reg
 	return d, nil
 }
 

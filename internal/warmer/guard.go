@@ -13,7 +13,7 @@ type Guards struct {
 	MinForShrink   int     // sets smaller than this may shrink freely, but not to zero; 10
 	MaxRecords     int     // of one kind; 200,000
 	MaxBytes       int     // of one kind; 256 MiB
-	MaxRecordBytes int     // of one record; 256 KiB
+	MaxRecordBytes int     // of one channel or rule; a longer one is quarantined; 256 KiB
 }
 
 func (g Guards) withDefaults() Guards {
@@ -67,13 +67,6 @@ func (g Guards) ceilings(set *snapshot.Set) *snapshot.Refusal {
 		r.Guard = snapshot.GuardBytes
 		r.Detail = fmt.Sprintf("%d bytes, at most %d are allowed", set.Bytes(), g.MaxBytes)
 	default:
-		for _, id := range set.IDs() {
-			if body, _ := set.Get(id); len(body) > g.MaxRecordBytes {
-				r.Guard = snapshot.GuardBytes
-				r.Detail = fmt.Sprintf("record %q has %d bytes, at most %d are allowed", id, len(body), g.MaxRecordBytes)
-				return r
-			}
-		}
 		return nil
 	}
 	return r

@@ -143,7 +143,7 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 			return prev.Set.Get(id)
 		}
 		return "", false
-	})
+	}, r.w.o.Guards.MaxRecordBytes)
 	var refusal *snapshot.Refusal
 	if errors.As(err, &refusal) {
 		return nil, snapshot.Refused{refusal}, nil
