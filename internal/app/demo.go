@@ -39,21 +39,7 @@ type DemoOptions struct {
 // SQLite database with sample data. It prints what to try once all of them are
 // ready, and returns nil when ctx ends.
 func Demo(ctx context.Context, o DemoOptions) (err error) {
-	if o.Replicas <= 0 {
-		o.Replicas = 3
-	}
-	if o.Port <= 0 {
-		o.Port = 8080
-	}
-	if o.Redis == "" {
-		o.Redis = "127.0.0.1:0"
-	}
-	if o.Log == nil {
-		o.Log = slog.Default()
-	}
-	if o.Out == nil {
-		o.Out = os.Stdout
-	}
+	o = o.withDefaults()
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "routex-demo-"); err != nil {
 			return fmt.Errorf("demo: %w", err)
@@ -89,6 +75,25 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 	}
 	g.Go(func() error { return announce(ctx, o.Out, apps, redis.Addr(), all[0].DatabaseURL) })
 	return g.Wait()
+}
+
+func (o DemoOptions) withDefaults() DemoOptions {
+	if o.Replicas <= 0 {
+		o.Replicas = 3
+	}
+	if o.Port <= 0 {
+		o.Port = 8080
+	}
+	if o.Redis == "" {
+		o.Redis = "127.0.0.1:0"
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Out == nil {
+		o.Out = os.Stdout
+	}
+	return o
 }
 
 // demoSettings are those of the replicas, made the way serve makes them.

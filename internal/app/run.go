@@ -29,28 +29,7 @@ func (a *App) Run(ctx context.Context) error {
 
 	g, failed := errgroup.WithContext(work)
 	a.begin(work)
-	for name, run := range map[string]func(context.Context) error{
-		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend,
-		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
-	} {
-		g.Go(func() error {
-			if err := run(failed); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	led := make(chan struct{})
-	g.Go(func() error {
-		defer close(led)
-		return a.lead(lead)
-	})
-	g.Go(func() error {
-		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve: %w", err)
-		}
-		return nil
-	})
+	led := a.start(g, failed, lead)
 	a.log.Info("serving", "address", a.Addr(), "replica", a.settings.ReplicaID, "namespace", a.settings.Namespace,
 		"embedded", a.redis != nil || a.o.Embedded, "version", a.o.Build.Version)
 
@@ -69,6 +48,34 @@ func (a *App) Run(ctx context.Context) error {
 		a.log.Info("stopped")
 	}
 	return err
+}
+
+// start runs every part in g. The channel it returns is closed when the
+// refresher's lease has been handed over.
+func (a *App) start(g *errgroup.Group, work, lead context.Context) <-chan struct{} {
+	for name, run := range map[string]func(context.Context) error{
+		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend,
+		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
+	} {
+		g.Go(func() error {
+			if err := run(work); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	led := make(chan struct{})
+	g.Go(func() error {
+		defer close(led)
+		return a.lead(lead)
+	})
+	g.Go(func() error {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	return led
 }
 
 // begin follows the config as the source has it, before anything depends on

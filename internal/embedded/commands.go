@@ -42,6 +42,9 @@ func (s *Server) override(c *server.Peer, cmd string, args ...string) bool {
 		return true
 	case "CLIENT":
 		return client(c, args)
+	case "CLUSTER": // the library pretends to be one, at no address
+		c.WriteError("ERR This instance has cluster support disabled")
+		return true
 	}
 	return false
 }
@@ -80,7 +83,7 @@ func config(c *server.Peer, _ string, args []string) {
 
 // info answers INFO, all of it or the sections asked for.
 func (s *Server) info(sections []string) string {
-	_, port, _ := net.SplitHostPort(s.addr)
+	_, port, _ := net.SplitHostPort(s.Addr())
 	all := []struct{ name, text string }{
 		{"Server", fmt.Sprintf("redis_version:%s\r\nredis_mode:embedded\r\nprocess_id:%d\r\ntcp_port:%s\r\nuptime_in_seconds:%d\r\n",
 			version, os.Getpid(), port, int(time.Since(s.started).Seconds()))},

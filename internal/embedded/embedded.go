@@ -5,8 +5,8 @@
 //
 // It is enough for one process and a look around, and it says so in INFO
 // (redis_mode:embedded). Nothing survives the process. Time passes in steps of
-// a tick: a key goes up to one tick before or after its moment. A subscriber
-// that does not read stops the whole server, so nobody else should use it.
+// a tick: a key goes up to one tick before or after its moment. A client that
+// does not read what it asked for holds up all others, for a second at most.
 package embedded
 
 import (
@@ -28,13 +28,13 @@ const tick = 50 * time.Millisecond
 
 // Server is a running embedded Redis.
 type Server struct {
-	redis   *miniredis.Miniredis
-	srv     *server.Server // of redis, which forgets it while closing
-	addr    string
-	started time.Time
-	once    sync.Once
-	stop    chan struct{}
-	ticking sync.WaitGroup
+	redis    *miniredis.Miniredis
+	srv      *server.Server // of redis, which forgets it while closing
+	listener net.Listener
+	started  time.Time
+	once     sync.Once
+	stop     chan struct{}
+	running  sync.WaitGroup
 }
 
 // Start starts a server on addr, whose host must be a loopback address and
@@ -43,16 +43,25 @@ func Start(addr string) (*Server, error) {
 	if err := onlyLoopback(addr); err != nil {
 		return nil, fmt.Errorf("embedded Redis: %w", err)
 	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("embedded Redis: %w", err)
+	}
 	m := miniredis.NewMiniRedis()
-	if err := m.StartAddr(addr); err != nil {
+	first, err := m.Dial() // starts it without a listener, because ours is a better one
+	if err != nil {
+		l.Close()
 		return nil, fmt.Errorf("embedded Redis: %w", err)
 	}
-	s := &Server{redis: m, srv: m.Server(), addr: m.Addr(), started: time.Now(), stop: make(chan struct{})}
+	first.Close()
+
+	s := &Server{redis: m, srv: m.Server(), listener: l, started: time.Now(), stop: make(chan struct{})}
 	if err := s.addCommands(); err != nil {
-		m.Close()
+		s.Close()
 		return nil, fmt.Errorf("embedded Redis: %w", err)
 	}
-	s.ticking.Go(s.passTime)
+	s.running.Go(s.accept)
+	s.running.Go(s.passTime)
 	return s, nil
 }
 
@@ -74,21 +83,23 @@ func onlyLoopback(addr string) error {
 }
 
 // Addr returns host:port.
-func (s *Server) Addr() string { return s.addr }
+func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // URL returns redis://host:port/0.
-func (s *Server) URL() string { return "redis://" + s.addr + "/0" }
+func (s *Server) URL() string { return "redis://" + s.Addr() + "/0" }
 
 // Close ends the server and its connections and waits for its goroutines. It
 // may be called more than once.
 func (s *Server) Close() {
 	s.once.Do(func() {
 		close(s.stop)
-		s.ticking.Wait()
-		// In this order: the library's own Close lets a script that waits for its
-		// turn run into a server that is gone, which panics.
+		s.listener.Close()
+		// Connections end before the library is told to close: its own Close lets
+		// a script that waits for its turn run into a server that is gone.
 		s.redis.CtxCancel()
 		s.srv.Close()
+		s.running.Wait()
+		s.srv.Close() // those accepted meanwhile
 		s.redis.Close()
 	})
 }

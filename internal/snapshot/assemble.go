@@ -58,27 +58,20 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 	if err != nil {
 		return nil, err
 	}
-	models, err := a.models(channels, c.Prices)
-	if err != nil {
+	sets := map[Kind]map[string]string{}
+	if sets[Channels], err = encodeAll(channels); err != nil {
 		return nil, err
 	}
-	rules, err := a.rules(c, channels)
-	if err != nil {
+	if sets[Models], err = encodeAll(models(channels, c.Prices)); err != nil {
 		return nil, err
 	}
-	sets := map[Kind]map[string]string{Models: models, RoutingRules: rules}
-	sets[Channels] = make(map[string]string, len(channels))
-	for id, ch := range channels {
-		if sets[Channels][id], err = Encode(ch); err != nil {
-			return nil, fmt.Errorf("channel %q: %w", id, err)
-		}
+	if sets[RoutingRules], err = a.rules(c, channels); err != nil {
+		return nil, err
 	}
 	if c.Summary != nil {
-		body, err := Encode(c.Summary)
-		if err != nil {
-			return nil, fmt.Errorf("analytics: %w", err)
+		if sets[Analytics], err = encodeAll(map[string]*Summary{AnalyticsID: c.Summary}); err != nil {
+			return nil, err
 		}
-		sets[Analytics] = map[string]string{AnalyticsID: body}
 	}
 	out := make(map[Kind]*Candidate, len(sets))
 	for kind, recs := range sets {
@@ -87,6 +80,19 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 			Set:    NewSet(kind, recs),
 			Faults: a.faults[kind],
 		}
+	}
+	return out, nil
+}
+
+// encodeAll returns the JSON of each record.
+func encodeAll[T any](records map[string]T) (map[string]string, error) {
+	out := make(map[string]string, len(records))
+	for id, record := range records {
+		body, err := Encode(record)
+		if err != nil {
+			return nil, fmt.Errorf("record %q: %w", id, err)
+		}
+		out[id] = body
 	}
 	return out, nil
 }
@@ -165,8 +171,8 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 	return out, nil
 }
 
-// models derives the models that the channels offer.
-func (a *assembly) models(channels map[string]*Channel, prices []Price) (map[string]string, error) {
+// models derives the models that the channels offer, by name.
+func models(channels map[string]*Channel, prices []Price) map[string]*Model {
 	offered := map[string]*Model{}
 	for _, id := range slices.Sorted(maps.Keys(channels)) {
 		for _, name := range channels[id].Models {
@@ -185,38 +191,35 @@ func (a *assembly) models(channels map[string]*Channel, prices []Price) (map[str
 			m.InputPerMillion, m.OutputPerMillion, m.CachedPerMillion = &prices[i].Input, &prices[i].Output, &prices[i].Cached
 		}
 	}
-	out := make(map[string]string, len(offered))
-	for name, m := range offered {
-		body, err := Encode(m)
-		if err != nil {
-			return nil, fmt.Errorf("model %q: %w", name, err)
-		}
-		out[name] = body
+	return offered
+}
+
+// targets are the ids and names that a rule may name: of every channel in the
+// source, whatever its state, and of those kept at their last good version.
+func (a *assembly) targets(c *Catalog, channels map[string]*Channel) map[string]bool {
+	out := make(map[string]bool, 2*len(c.Channels))
+	for i := range c.Channels {
+		out[c.Channels[i].ID], out[c.Channels[i].Name] = true, true
 	}
-	return out, nil
+	for _, id := range a.broken[Channels] {
+		out[id] = true
+	}
+	for id, ch := range channels {
+		out[id], out[ch.Name] = true, true
+	}
+	return out
 }
 
 // rules returns the enabled rules that pass, by id. A target that exists but is
 // disabled is no fault: routing passes over it.
 func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]string, error) {
-	targets := make(map[string]bool, 2*len(c.Channels))
-	for i := range c.Channels {
-		targets[c.Channels[i].ID], targets[c.Channels[i].Name] = true, true
-	}
-	for _, id := range a.broken[Channels] {
-		targets[id] = true
-	}
-	for id, ch := range channels {
-		targets[id], targets[ch.Name] = true, true
-	}
+	targets := a.targets(c, channels)
 	check := func(r *Rule) error {
-		if err := r.Check(); err != nil {
-			return err
+		err := r.Check()
+		if err == nil && !targets[r.TargetChannel] {
+			err = fmt.Errorf("targetChannel %q is no channel's id or name: %w", r.TargetChannel, ErrInvalid)
 		}
-		if !targets[r.TargetChannel] {
-			return fmt.Errorf("targetChannel %q is no channel's id or name: %w", r.TargetChannel, ErrInvalid)
-		}
-		return nil
+		return err
 	}
 	out := make(map[string]string, len(c.Rules))
 	keep := func(id string) bool {
@@ -225,11 +228,10 @@ func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]s
 			return false
 		}
 		r, err := DecodeRule(id, body)
-		if err != nil || check(r) != nil {
-			return false
+		if ok = err == nil && check(r) == nil; ok {
+			out[id] = body
 		}
-		out[id] = body
-		return true
+		return ok
 	}
 	seen := make(map[string]bool, len(c.Rules))
 	for i := range c.Rules {

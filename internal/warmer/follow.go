@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -38,50 +39,20 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 	if err != nil {
 		return nil, err
 	}
-	behind := map[snapshot.Kind]snapshot.Order{}
-	for kind, revision := range at.Revisions {
-		want := snapshot.Order{Lineage: at.Lineage, Revision: revision}
-		st := standings[kind]
-		there := st.Order.Lineage == want.Lineage && st.Order.Revision >= want.Revision
-		never := st.Order.IsZero() && !c.WarmOnStartup // loaded when first asked for
-		if !there && !never {
-			behind[kind] = want
-		}
+	tags, late := tagsOf(standings, at.Revisions), behind(c, standings, at)
+	if len(late) == 0 {
+		return tags, nil
 	}
-	if len(behind) == 0 {
-		return tagsOf(standings, at.Revisions), nil
-	}
-	if err := w.refusedBefore(behind); err != nil {
+	if err = w.refusedBefore(late); err != nil {
 		return nil, err
 	}
-	var ahead, lazy []snapshot.Kind
-	for _, kind := range catalogKinds {
-		_, late := behind[kind]
-		switch {
-		case c.Warms(kind) && c.SmartInvalidation.AutoInvalidateOnUpdate:
-			ahead = append(ahead, kind)
-		case late && standings[kind].Tag.HasContent():
-			lazy = append(lazy, kind)
-		}
-	}
-	tags := tagsOf(standings, at.Revisions)
+	ahead, lazy, until := split(c, standings, late)
 	if len(lazy) > 0 {
 		marked, err := w.Invalidate(ctx, lazy, reason)
 		if err != nil {
 			return nil, err
 		}
-		for kind, tag := range marked {
-			tags[kind] = tag
-		}
-	}
-	if len(ahead) == 0 {
-		return tags, nil
-	}
-	until := map[snapshot.Kind]snapshot.Order{}
-	for _, kind := range ahead {
-		if want, late := behind[kind]; late {
-			until[kind] = want
-		}
+		maps.Copy(tags, marked)
 	}
 	if len(until) == 0 {
 		return tags, nil
@@ -95,12 +66,46 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 			tags[kind] = tag
 		}
 	}
-	if res.Loaded {
-		for kind := range until {
+	for kind := range until {
+		if res.Loaded {
 			w.m.invalidations.WithLabelValues(string(kind)).Inc()
 		}
 	}
 	return tags, nil
+}
+
+// behind lists the kinds that Redis does not have as they are at a place in the
+// source. One that was never published does not count when nothing is to be
+// warmed before it is asked for.
+func behind(c snapshot.CacheConfig, standings map[snapshot.Kind]snapshot.Standing, at Position) map[snapshot.Kind]snapshot.Order {
+	late := map[snapshot.Kind]snapshot.Order{}
+	for kind, revision := range at.Revisions {
+		st := standings[kind]
+		there := st.Order.Lineage == at.Lineage && st.Order.Revision >= revision
+		if !there && (c.WarmOnStartup || !st.Order.IsZero()) {
+			late[kind] = snapshot.Order{Lineage: at.Lineage, Revision: revision}
+		}
+	}
+	return late
+}
+
+// split says what to do about the kinds that are late: those warmed ahead are
+// loaded, with their siblings, until they are there; the others are marked.
+func split(c snapshot.CacheConfig, standings map[snapshot.Kind]snapshot.Standing, late map[snapshot.Kind]snapshot.Order) (ahead, lazy []snapshot.Kind, until map[snapshot.Kind]snapshot.Order) {
+	until = map[snapshot.Kind]snapshot.Order{}
+	for _, kind := range catalogKinds {
+		want, isLate := late[kind]
+		switch {
+		case c.Warms(kind) && c.SmartInvalidation.AutoInvalidateOnUpdate:
+			ahead = append(ahead, kind)
+			if isLate {
+				until[kind] = want
+			}
+		case isLate && standings[kind].Tag.HasContent():
+			lazy = append(lazy, kind)
+		}
+	}
+	return ahead, lazy, until
 }
 
 func tagsOf(standings map[snapshot.Kind]snapshot.Standing, kinds map[snapshot.Kind]int64) map[snapshot.Kind]snapshot.Tag {
@@ -149,72 +154,4 @@ func (w *Warmer) Invalidate(ctx context.Context, kinds []snapshot.Kind, reason s
 	w.m.invalidations.WithLabelValues(label).Inc()
 	w.log.Info("Cache invalidated", "kinds", all, "tags", tags, "reason", reason)
 	return tags, nil
-}
-
-// Repair warms those of kinds that Redis lacks, or holds damaged, invalid or
-// older than what this process served, unless somebody else does so first.
-//
-//	errors  those of Warm; Held tells when the source stands where it was refused
-//	cost    one pipeline, and a whole read of a kind that looks complete
-func (w *Warmer) Repair(ctx context.Context, kinds []snapshot.Kind, reason string) error {
-	standings, err := w.st.Standings(ctx, kinds)
-	if err != nil {
-		return err
-	}
-	var want []snapshot.Kind
-	bad := map[snapshot.Kind]snapshot.Tag{} // content that cannot be used, by the tag it has now
-	for _, kind := range kinds {
-		st := standings[kind]
-		damaged := st.Tag.HasContent() && !st.Healthy()
-		if st.Healthy() && st.Order.Compare(w.serving.Floor(kind)) >= 0 {
-			_, err := w.st.Pull(ctx, kind, nil)
-			if damaged = errors.Is(err, snapshot.ErrInvalid) || errors.Is(err, snapshot.ErrUnknown); !damaged {
-				continue
-			}
-		}
-		want = append(want, kind)
-		if damaged {
-			bad[kind] = st.Tag
-			w.m.repairs.WithLabelValues(string(kind)).Inc()
-			w.log.Warn("Cache snapshot in Redis is damaged and is published again", "kind", kind, "standing", st)
-		}
-	}
-	if len(want) == 0 {
-		return nil
-	}
-	if err := w.refusedHere(ctx, want); err != nil {
-		return err
-	}
-	_, err = w.Warm(ctx, Request{Kinds: want, Reason: reason, Rebuild: len(bad) > 0, Until: func(now map[snapshot.Kind]snapshot.Standing) bool {
-		for _, kind := range want {
-			st := now[kind]
-			if !st.Healthy() || st.Tag == bad[kind] || st.Order.Compare(w.serving.Floor(kind)) < 0 {
-				return false
-			}
-		}
-		return true
-	}})
-	return err
-}
-
-// refusedHere returns an error for which Held is true if the source still
-// stands where a guard of this process turned it down.
-func (w *Warmer) refusedHere(ctx context.Context, kinds []snapshot.Kind) error {
-	w.mu.Lock()
-	some := len(w.refused) > 0
-	w.mu.Unlock()
-	if !some {
-		return nil
-	}
-	at, err := w.src.Position(ctx)
-	if err != nil {
-		return err
-	}
-	where := map[snapshot.Kind]snapshot.Order{}
-	for _, kind := range kinds {
-		if revision, ok := at.Revisions[kind]; ok {
-			where[kind] = snapshot.Order{Lineage: at.Lineage, Revision: revision}
-		}
-	}
-	return w.refusedBefore(where)
 }

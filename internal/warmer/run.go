@@ -158,27 +158,14 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 		if cand == nil {
 			return nil, nil, fmt.Errorf("load source: no %s in it: %w", kind, snapshot.ErrInvalid)
 		}
-		prev := r.previous(kind, bases)
-		if kind == snapshot.Analytics && prev != nil && prev.Meta.Order.Lineage == cand.Order.Lineage {
-			// Its revision is a clock, and clocks of two machines may disagree.
-			cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
-		}
-		change := snapshot.Change{Kind: kind, Expect: head.Tags[kind], Base: bases[kind], Next: cand.Set, Order: cand.Order, Quarantined: cand.Faults}
-		var had *snapshot.Set
-		if prev != nil {
-			had = prev.Set
-		}
-		toPrev := snapshot.Diff(had, cand.Set)
-		if change.Delta = toPrev; change.Base == nil {
-			change.Delta = snapshot.Diff(nil, cand.Set)
-		}
-		no, err := r.guard(ctx, kind, prev, cand, len(toPrev.Removed), catalog.Approved[kind])
-		if err != nil {
+		change, no, err := r.judgeKind(ctx, kind, bases, cand, catalog.Approved[kind])
+		switch {
+		case err != nil:
 			return nil, nil, err
-		}
-		if no != nil {
+		case no != nil:
 			refused = append(refused, no)
-		} else {
+		default:
+			change.Expect = head.Tags[kind]
 			changes = append(changes, change)
 		}
 	}
@@ -186,6 +173,27 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 		changes = slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Kind.FromCatalog() })
 	}
 	return changes, refused, nil
+}
+
+// judgeKind compares one candidate with what is current.
+func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot, cand *snapshot.Candidate, ok snapshot.Approval) (snapshot.Change, *snapshot.Refusal, error) {
+	prev, had := r.previous(kind, bases), (*snapshot.Set)(nil)
+	if prev != nil {
+		had = prev.Set
+	}
+	if kind == snapshot.Analytics && prev != nil && prev.Meta.Order.Lineage == cand.Order.Lineage {
+		// Its revision is a clock, and clocks of two machines may disagree.
+		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
+	}
+	toPrev := snapshot.Diff(had, cand.Set)
+	no, err := r.guard(ctx, kind, prev, cand, len(toPrev.Removed), ok)
+	change := snapshot.Change{
+		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
+	}
+	if change.Base == nil {
+		change.Delta = snapshot.Diff(nil, cand.Set)
+	}
+	return change, no, err
 }
 
 // previous is what a candidate is compared with: the content in Redis, or, if
