@@ -148,7 +148,7 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 	for i := range c.Channels {
 		ch := &c.Channels[i]
 		if seen[ch.ID] {
-			return nil, &Refusal{Kind: Channels, Guard: GuardDuplicate, Got: len(c.Channels), Detail: fmt.Sprintf("the source returned channel id %q twice", ch.ID)}
+			return nil, twice(Channels, ch.ID, len(c.Channels))
 		}
 		seen[ch.ID] = true
 		if ch.Status == StatusDisabled {
@@ -169,6 +169,11 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 	}
 	a.keepBroken(Channels, keep)
 	return out, nil
+}
+
+// twice is the refusal of a load that holds one id two times.
+func twice(kind Kind, id string, got int) *Refusal {
+	return &Refusal{Kind: kind, Guard: GuardDuplicate, Got: got, Detail: fmt.Sprintf("the source returned id %q twice", id)}
 }
 
 // models derives the models that the channels offer, by name.
@@ -223,21 +228,19 @@ func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]s
 	}
 	out := make(map[string]string, len(c.Rules))
 	keep := func(id string) bool {
-		body, ok := a.last(RoutingRules, id)
-		if !ok {
+		body, _ := a.last(RoutingRules, id)
+		r, err := DecodeRule(id, body)
+		if err != nil || check(r) != nil {
 			return false
 		}
-		r, err := DecodeRule(id, body)
-		if ok = err == nil && check(r) == nil; ok {
-			out[id] = body
-		}
-		return ok
+		out[id] = body
+		return true
 	}
 	seen := make(map[string]bool, len(c.Rules))
 	for i := range c.Rules {
 		r := &c.Rules[i]
 		if seen[r.ID] {
-			return nil, &Refusal{Kind: RoutingRules, Guard: GuardDuplicate, Got: len(c.Rules), Detail: fmt.Sprintf("the source returned rule id %q twice", r.ID)}
+			return nil, twice(RoutingRules, r.ID, len(c.Rules))
 		}
 		seen[r.ID] = true
 		if !r.Enabled {
