@@ -100,7 +100,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	if err != nil {
 		return nil, err
 	}
-	if a.db, err = openDatabase(ctx, s.DatabaseURL, source.Options{Keyring: keyring, Log: a.log, By: s.ReplicaID}, a.reg); err != nil {
+	if a.db, err = openDatabase(ctx, s.DatabaseURL, source.Options{Keyring: keyring, Log: a.log, Reg: a.reg, By: s.ReplicaID}); err != nil {
 		return nil, err
 	}
 	a.closers = append(a.closers, a.db.Close)

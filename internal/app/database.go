@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/source"
 	"github.com/routex/cachewarmer/internal/warmer"
@@ -25,7 +23,6 @@ const openWithin = 10 * time.Second
 type database struct {
 	url     string
 	o       source.Options
-	reg     prometheus.Registerer
 	log     *slog.Logger
 	db      atomic.Pointer[source.DB]
 	changes chan struct{} // 1 slot
@@ -33,8 +30,8 @@ type database struct {
 
 // openDatabase tries once. A database that does not answer is no error; one
 // that cannot work is.
-func openDatabase(ctx context.Context, url string, o source.Options, reg prometheus.Registerer) (*database, error) {
-	d := &database{url: url, o: o, reg: reg, log: o.Log, changes: make(chan struct{}, 1)}
+func openDatabase(ctx context.Context, url string, o source.Options) (*database, error) {
+	d := &database{url: url, o: o, log: o.Log, changes: make(chan struct{}, 1)}
 	err := d.open(ctx)
 	if errors.Is(err, snapshot.ErrUnavailable) {
 		d.log.Warn("database does not answer, trying on", "err", err)
@@ -46,15 +43,9 @@ func openDatabase(ctx context.Context, url string, o source.Options, reg prometh
 func (d *database) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
-	o := d.o
-	own := prometheus.NewRegistry() // a second attempt would register the same names again
-	o.Reg = own
-	db, err := source.Open(ctx, d.url, o)
+	db, err := source.Open(ctx, d.url, d.o)
 	if err != nil {
 		return err
-	}
-	if err := d.reg.Register(own); err != nil {
-		return errors.Join(fmt.Errorf("register source metrics: %w", err), db.Close())
 	}
 	d.db.Store(db)
 	return nil
@@ -102,154 +93,65 @@ func (d *database) Close() error {
 	return nil
 }
 
-func (d *database) get() (*source.DB, error) {
-	if db := d.db.Load(); db != nil {
-		return db, nil
+// queryWithin bounds what a caller waits for a database that froze. A load has
+// its own bound, that of the warm.
+const queryWithin = 10 * time.Second
+
+// ask runs f on the database once it is there.
+func (d *database) ask(ctx context.Context, f func(context.Context, *source.DB) error) error {
+	db := d.db.Load()
+	if db == nil {
+		return fmt.Errorf("database was not reached yet: %w", snapshot.ErrUnavailable)
 	}
-	return nil, fmt.Errorf("database was not reached yet: %w", snapshot.ErrUnavailable)
+	ctx, cancel := context.WithTimeout(ctx, queryWithin)
+	defer cancel()
+	return f(ctx, db)
 }
 
 // Load reads everything in one transaction.
 func (d *database) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
-	db, err := d.get()
-	if err != nil {
-		return nil, err
+	db := d.db.Load()
+	if db == nil {
+		return nil, fmt.Errorf("database was not reached yet: %w", snapshot.ErrUnavailable)
 	}
 	return db.Load(ctx, withAnalytics)
 }
 
 // MintLineage gives the source a new id that sorts after the given one.
-func (d *database) MintLineage(ctx context.Context, after string) (string, error) {
-	db, err := d.get()
-	if err != nil {
-		return "", err
-	}
-	return db.MintLineage(ctx, after)
+func (d *database) MintLineage(ctx context.Context, after string) (id string, err error) {
+	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
+		id, err = db.MintLineage(ctx, after)
+		return err
+	})
+	return id, err
 }
 
 // Position reads where the source stands.
-func (d *database) Position(ctx context.Context) (warmer.Position, error) {
-	db, err := d.get()
-	if err != nil {
-		return warmer.Position{}, err
-	}
-	r, err := db.Revisions(ctx)
-	return warmer.Position{Lineage: r.Lineage, Revisions: r.ByKind, Config: r.Config}, err
-}
-
-// Channels, and the methods below, are the control API's way to the rows.
-func (d *database) Channels(ctx context.Context) ([]snapshot.Channel, error) {
-	db, err := d.get()
-	if err != nil {
-		return nil, err
-	}
-	return db.Channels(ctx)
-}
-
-// Channel returns one channel.
-func (d *database) Channel(ctx context.Context, id string) (snapshot.Channel, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Channel{}, err
-	}
-	return db.Channel(ctx, id)
-}
-
-// CreateChannel stores a channel with its key sealed.
-func (d *database) CreateChannel(ctx context.Context, c snapshot.Channel, key snapshot.Secret) (snapshot.Channel, snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Channel{}, snapshot.Written{}, err
-	}
-	return db.CreateChannel(ctx, c, key)
-}
-
-// UpdateChannel changes a channel by f.
-func (d *database) UpdateChannel(ctx context.Context, id string, f func(*snapshot.Channel) (*snapshot.Secret, error), reason string) (snapshot.Channel, snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Channel{}, snapshot.Written{}, err
-	}
-	return db.UpdateChannel(ctx, id, f, approval(reason))
-}
-
-// DeleteChannel removes a channel.
-func (d *database) DeleteChannel(ctx context.Context, id, reason string) (snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Written{}, err
-	}
-	return db.DeleteChannel(ctx, id, approval(reason))
-}
-
-// Rules returns all routing rules.
-func (d *database) Rules(ctx context.Context) ([]snapshot.Rule, error) {
-	db, err := d.get()
-	if err != nil {
-		return nil, err
-	}
-	return db.Rules(ctx)
-}
-
-// Rule returns one rule.
-func (d *database) Rule(ctx context.Context, id string) (snapshot.Rule, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Rule{}, err
-	}
-	return db.Rule(ctx, id)
-}
-
-// CreateRule stores a rule.
-func (d *database) CreateRule(ctx context.Context, r snapshot.Rule) (snapshot.Rule, snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Rule{}, snapshot.Written{}, err
-	}
-	return db.CreateRule(ctx, r)
-}
-
-// UpdateRule changes a rule by f.
-func (d *database) UpdateRule(ctx context.Context, id string, f func(*snapshot.Rule) error, reason string) (snapshot.Rule, snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Rule{}, snapshot.Written{}, err
-	}
-	return db.UpdateRule(ctx, id, f, approval(reason))
-}
-
-// DeleteRule removes a rule.
-func (d *database) DeleteRule(ctx context.Context, id, reason string) (snapshot.Written, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.Written{}, err
-	}
-	return db.DeleteRule(ctx, id, approval(reason))
-}
-
-func approval(reason string) *source.Approve {
-	if reason == "" {
-		return nil
-	}
-	return &source.Approve{Reason: reason}
+func (d *database) Position(ctx context.Context) (at warmer.Position, err error) {
+	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
+		r, err := db.Revisions(ctx)
+		at = warmer.Position{Lineage: r.Lineage, Revisions: r.ByKind, Config: r.Config}
+		return err
+	})
+	return at, err
 }
 
 // LoadConfig reads the fleet's config.
-func (d *database) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.VersionedConfig{}, err
-	}
-	return db.LoadConfig(ctx)
+func (d *database) LoadConfig(ctx context.Context) (c snapshot.VersionedConfig, err error) {
+	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
+		c, err = db.LoadConfig(ctx)
+		return err
+	})
+	return c, err
 }
 
 // SaveConfig changes the fleet's config by f.
-func (d *database) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, error) {
-	db, err := d.get()
-	if err != nil {
-		return snapshot.VersionedConfig{}, err
-	}
-	return db.SaveConfig(ctx, ifVersion, by, f)
+func (d *database) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func(*snapshot.CacheConfig) error) (c snapshot.VersionedConfig, err error) {
+	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
+		c, err = db.SaveConfig(ctx, ifVersion, by, f)
+		return err
+	})
+	return c, err
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -60,7 +60,7 @@ func openSQLite(ctx context.Context, path string, poll time.Duration, log *slog.
 		// secure_delete: an overwritten plain key does not stay in a free page.
 		// synchronous stays FULL: a revision that a power cut takes back would
 		// be given to another change, and replicas could not tell them apart.
-		"_pragma": {"journal_mode(WAL)", "foreign_keys(1)", "secure_delete(0)", "synchronous(FULL)"},
+		"_pragma": {"journal_mode(WAL)", "foreign_keys(1)", "secure_delete(1)", "synchronous(FULL)"},
 	})); err != nil {
 		return nil, unavailable("open database file", err)
 	}
