@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,10 +73,7 @@ func (c *control) do(ctx context.Context, method, path string, query url.Values,
 	defer cancel()
 	a, err := cl.call(ctx, method, path, query, body)
 	if a != nil && c.asJSON {
-		_, werr := c.p.stdout.Write(append(slices.Clip([]byte(strings.TrimRight(string(a.raw), "\n"))), '\n'))
-		if err == nil {
-			err = werr
-		}
+		fmt.Fprintf(c.p.stdout, "%s\n", bytes.TrimRight(a.raw, "\n"))
 		return nil, err
 	}
 	return a, err
@@ -101,18 +99,18 @@ func (c *control) bearer() (string, error) {
 	return tokens[0].Reveal(), nil
 }
 
-// show makes a call that changes nothing and prints its data with print.
-func show[T any](c *control, ctx context.Context, path string, query url.Values, print func(T)) error {
+// show makes a call that changes nothing and has render print its data.
+func show[T any](ctx context.Context, c *control, path string, query url.Values, render func(T)) error {
 	a, err := c.do(ctx, http.MethodGet, path, query, nil)
 	if err != nil || a == nil {
 		return err
 	}
-	return printData(a.Data, print)
+	return printData(a.Data, render)
 }
 
 // change makes a call that changes something, and prints what it did and on
 // which replicas. It prints that too when not all of them serve it in time.
-func change[T any](c *control, ctx context.Context, method, path string, body any, print func(T)) error {
+func change[T any](ctx context.Context, c *control, method, path string, body any, render func(T)) error {
 	a, err := c.do(ctx, method, path, nil, body)
 	if a == nil || err != nil && a.Error.Details.Receipt == nil {
 		return err
@@ -125,7 +123,7 @@ func change[T any](c *control, ctx context.Context, method, path string, body an
 		c.p.say("%s", a.Message)
 	}
 	if len(data) > 0 {
-		if err := printData(data, print); err != nil {
+		if err := printData(data, render); err != nil {
 			return err
 		}
 	}
@@ -136,12 +134,12 @@ func change[T any](c *control, ctx context.Context, method, path string, body an
 	return err
 }
 
-func printData[T any](data json.RawMessage, print func(T)) error {
+func printData[T any](data json.RawMessage, render func(T)) error {
 	var v T
 	if err := json.Unmarshal(data, &v); err != nil {
 		return fmt.Errorf("the answer has another form than this release knows: %w", err)
 	}
-	print(v)
+	render(v)
 	return nil
 }
 
@@ -156,7 +154,7 @@ func (c *control) printReceipt(r *snapshot.Receipt) {
 			rows = append(rows, []string{kind, string(tag)})
 		}
 	}
-	c.p.table([]string{"PUBLISHED", "TAG"}, rows)
+	c.p.table([]string{"CURRENT", "TAG"}, rows)
 	late := ""
 	if len(r.Laggards) > 0 {
 		late = ", not yet " + strings.Join(r.Laggards, ", ")

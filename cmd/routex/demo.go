@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 
@@ -27,7 +28,7 @@ func (p *program) demoCommand() *cobra.Command {
 			case o.Port < 1 || last > 65535:
 				return misuse("--port is %d: want 1 to %d for %d replicas", o.Port, 65536-o.Replicas, o.Replicas)
 			}
-			return p.demo(cmd, o, verbose)
+			return p.demo(cmd.Context(), o, verbose)
 		},
 	}
 	cmd.Flags().IntVar(&o.Replicas, "replicas", 3, "how many replicas")
@@ -38,7 +39,7 @@ func (p *program) demoCommand() *cobra.Command {
 }
 
 // demo runs a fleet until a signal stops it.
-func (p *program) demo(cmd *cobra.Command, o app.DemoOptions, verbose bool) (err error) {
+func (p *program) demo(ctx context.Context, o app.DemoOptions, verbose bool) (err error) {
 	s := &settings.Settings{LogFormat: settings.LogText, LogLevel: slog.LevelWarn}
 	if verbose {
 		s.LogLevel = slog.LevelInfo
@@ -49,5 +50,5 @@ func (p *program) demo(cmd *cobra.Command, o app.DemoOptions, verbose bool) (err
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
 	o.Log, o.Build, o.Out = log, build(), p.stdout
-	return stopped(cmd, app.Demo(cmd.Context(), o))
+	return stopped(ctx, app.Demo(ctx, o))
 }

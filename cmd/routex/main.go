@@ -18,20 +18,22 @@ import (
 
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
-	go stopOnSignal(cancel)
+	stopOnSignal(cancel)
 	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
-	code := p.run(ctx, os.Args[1:])
+	code := p.run(ctx, p.root(os.Args[1:]))
 	cancel()
 	os.Exit(code)
 }
 
-// stopOnSignal asks for a clean stop at the first signal. The second ends the
-// process at once, with whatever was left to do undone.
+// stopOnSignal asks for a clean stop at the first signal from now on. The second
+// ends the process at once, with whatever was left to do undone.
 func stopOnSignal(stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	<-signals
-	stop()
-	<-signals
-	os.Exit(exitFailed)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		os.Exit(exitFailed)
+	}()
 }

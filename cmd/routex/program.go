@@ -43,16 +43,14 @@ func misuse(format string, args ...any) error {
 	return &coded{exitMisused, fmt.Errorf(format, args...)}
 }
 
-// run executes args, prints the error if there is one, and returns the exit
-// code. Nothing else prints errors.
-func (p *program) run(ctx context.Context, args []string) int {
-	root := p.root()
-	root.SetArgs(args)
+// run executes a command line, prints the error if there is one, and returns
+// the exit code. Nothing else prints errors.
+func (p *program) run(ctx context.Context, root *cobra.Command) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(p.stderr, "routex: %s\n", oneLine(err.Error()))
+	fmt.Fprintf(p.stderr, "routex: %s\n", printable(oneLine(err.Error())))
 	if c, ok := errors.AsType[*coded](err); ok {
 		return c.code
 	}
@@ -72,8 +70,8 @@ const (
 	groupControl = "control"
 )
 
-// root is the tree of commands. Without a command it serves.
-func (p *program) root() *cobra.Command {
+// root is the tree of commands, given args. Without a command it serves.
+func (p *program) root(args []string) *cobra.Command {
 	root := p.serveCommand()
 	root.Use = "routex"
 	root.Short = "AI gateway replica with a warmed, fleet-wide cache"
@@ -82,6 +80,7 @@ func (p *program) root() *cobra.Command {
 	root.Flags().VisitAll(hide)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetArgs(args)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

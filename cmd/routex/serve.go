@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/routex/cachewarmer/internal/app"
 	"github.com/routex/cachewarmer/internal/settings"
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -20,7 +22,7 @@ func (p *program) serveCommand() *cobra.Command {
 			"that --config names, else it has its default. A secret may also come from the file\n" +
 			"that its ROUTEX_…_FILE variable names; prefer that to a flag, which others see.",
 		Args: noArguments,
-		RunE: p.serve,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), cmd.Flags()) },
 	}
 	cmd.Flags().SortFlags = false
 	settings.AddFlags(cmd.Flags())
@@ -31,8 +33,8 @@ func (p *program) serveCommand() *cobra.Command {
 func hide(f *pflag.Flag) { f.Hidden = true }
 
 // serve runs a replica until a signal or an error stops it.
-func (p *program) serve(cmd *cobra.Command, _ []string) (err error) {
-	s, err := settings.Load(cmd.Flags(), p.environ)
+func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) (err error) {
+	s, err := settings.Load(flags, p.environ)
 	if err != nil {
 		return err
 	}
@@ -42,19 +44,19 @@ func (p *program) serve(cmd *cobra.Command, _ []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
 	slog.SetDefault(log)
-	for _, w := range s.Warnings {
-		log.Warn("setting is probably not meant", "why", w)
+	a, err := app.New(ctx, s, app.Options{Log: log, Build: build()})
+	if errors.Is(err, snapshot.ErrInvalid) { // a setting that only its user could judge
+		return &coded{exitMisused, err}
 	}
-	a, err := app.New(cmd.Context(), s, app.Options{Log: log, Build: build()})
 	if err != nil {
-		return stopped(cmd, err)
+		return stopped(ctx, err)
 	}
-	return stopped(cmd, a.Run(cmd.Context()))
+	return stopped(ctx, a.Run(ctx))
 }
 
 // stopped drops an error that says no more than that a signal came.
-func stopped(cmd *cobra.Command, err error) error {
-	if ended := cmd.Context().Err(); ended != nil && errors.Is(err, ended) {
+func stopped(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
 		return nil
 	}
 	return err

@@ -35,7 +35,7 @@ func (p *program) statsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "stats", Short: "Show the fleet's counters and how the replica asked stands", Args: noArguments}
 	c := p.reads(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return show(c, cmd.Context(), "/api/cache/stats", nil, p.printStats)
+		return show(cmd.Context(), c, "/api/cache/stats", nil, p.printStats)
 	}
 	return cmd
 }
@@ -78,7 +78,7 @@ func (p *program) replicasCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "replicas", Short: "List the live replicas and what each serves", Args: noArguments}
 	c := p.reads(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return show(c, cmd.Context(), "/api/cache/replicas", nil, p.printReplicas)
+		return show(cmd.Context(), c, "/api/cache/replicas", nil, p.printReplicas)
 	}
 	return cmd
 }
@@ -137,13 +137,13 @@ func (p *program) snapshotsCommand() *cobra.Command {
 		case len(kinds) > 1:
 			return misuse("routex snapshots takes one kind, or none for an overview")
 		case len(kinds) == 0:
-			return show(c, cmd.Context(), "/api/cache/snapshots", nil, p.printSnapshots)
+			return show(cmd.Context(), c, "/api/cache/snapshots", nil, p.printSnapshots)
 		}
 		query := url.Values{"limit": {strconv.Itoa(limit)}}
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
-		return show(c, cmd.Context(), "/api/cache/snapshots/"+string(kinds[0]), query, p.printPage)
+		return show(cmd.Context(), c, "/api/cache/snapshots/"+string(kinds[0]), query, p.printPage)
 	}
 	return cmd
 }
@@ -171,11 +171,9 @@ func (p *program) printSnapshots(all map[snapshot.Kind]published) {
 }
 
 func (p *program) printPage(pg page) {
-	var rows [][]string
 	for _, r := range pg.Records {
-		rows = append(rows, []string{string(r)})
+		p.say("%s", r)
 	}
-	p.table([]string{"RECORD"}, rows)
 	p.say("%d of %d records, tag %s.", len(pg.Records), pg.Count, pg.Tag)
 	if pg.NextCursor != "" {
 		p.say("Go on with --cursor %s", pg.NextCursor)

@@ -64,7 +64,7 @@ func (p *program) warmCommand() *cobra.Command {
 				body.Items[k] = slices.Contains(kinds, k)
 			}
 		}
-		return change(c, cmd.Context(), http.MethodPost, "/api/cache/warm", body, p.printWarmed)
+		return change(cmd.Context(), c, http.MethodPost, "/api/cache/warm", body, p.printWarmed)
 	}
 	return cmd
 }
@@ -100,7 +100,7 @@ func (p *program) invalidateCommand() *cobra.Command {
 		if warm {
 			path = "/api/cache/invalidate-and-warm"
 		}
-		return change(c, cmd.Context(), http.MethodPost, path, body, p.printWarmed)
+		return change(cmd.Context(), c, http.MethodPost, path, body, p.printWarmed)
 	}
 	return cmd
 }
@@ -113,7 +113,7 @@ func (p *program) configCommand() *cobra.Command {
 	}
 	c := p.reads(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return show(c, cmd.Context(), "/api/cache/config", nil, p.printConfig)
+		return show(cmd.Context(), c, "/api/cache/config", nil, p.printConfig)
 	}
 	cmd.AddCommand(p.configSetCommand())
 	return cmd
@@ -131,7 +131,7 @@ func (p *program) configSetCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return change(c, cmd.Context(), http.MethodPut, "/api/cache/config", patch, p.printConfig)
+		return change(cmd.Context(), c, http.MethodPut, "/api/cache/config", patch, p.printConfig)
 	}
 	return cmd
 }

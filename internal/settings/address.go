@@ -68,7 +68,7 @@ func loopback(address string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	return err == nil && ip.IsLoopback()
 }
 
 // hosts takes names for the Host allow-list, without ports.

@@ -200,7 +200,7 @@ func TestBadFiles(t *testing.T) {
 		{"a token that is YAML's alias sign", "admin_token: *s3cret", "ROUTEX_CONFIG is \"FILE\", which is not YAML: want a YAML file of settings, one `key: value` a line"},
 		{"not YAML", "listen: x\n\tnamespace: y", "ROUTEX_CONFIG is \"FILE\", which is not YAML at line 2: want a YAML file of settings, one `key: value` a line"},
 		{"a secret as a key", "s3cret!: x", "a key in FILE, line 1 is no setting: want a setting that `routex serve --help` lists"},
-		{"too large", strings.Repeat("# ", 600_000), "ROUTEX_CONFIG is \"FILE\", which is larger than 1 MiB: want a YAML file of settings, one `key: value` a line"},
+		{"too large", strings.Repeat("# ", 524_300), "ROUTEX_CONFIG is \"FILE\", which is larger than 1 MiB: want a YAML file of settings, one `key: value` a line"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -81,6 +81,18 @@ type Key struct {
 	Bytes []byte // KeyBytes long
 }
 
+// String, GoString and LogValue show the id alone.
+func (k Key) String() string { return k.ID + ":" + redacted }
+
+// GoString hides the key from %#v.
+func (k Key) GoString() string { return k.String() }
+
+// LogValue hides the key from slog.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// MarshalText hides the key from every text encoder.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Text is the key in the form ParseKeys reads. It is a secret.
 func (k Key) Text() string { return k.ID + ":" + base64.StdEncoding.EncodeToString(k.Bytes) }
 

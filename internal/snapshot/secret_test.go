@@ -110,6 +110,20 @@ func TestSecretNeverPrints(t *testing.T) {
 	}
 }
 
+func TestKeyShowsItsIDAlone(t *testing.T) {
+	k := snapshot.Key{ID: "k1", Bytes: bytes.Repeat([]byte("Z"), snapshot.KeyBytes)}
+	var b bytes.Buffer
+	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "key", k, "keys", []snapshot.Key{k})
+	encoded, err := json.Marshal([]snapshot.Key{k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := b.String() + string(encoded) + fmt.Sprintf("%v %+v %#v %s %q", k, k, k, k, []snapshot.Key{k})
+	if strings.Contains(out, "ZZZZ") || strings.Contains(out, "90 90") || strings.Contains(out, "Wlpa") {
+		t.Errorf("printed: %s", out)
+	}
+}
+
 func TestMask(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                      "",
