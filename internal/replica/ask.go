@@ -101,9 +101,9 @@ func (a *asker) due(headStart time.Duration) (kinds []snapshot.Kind, why string,
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	first, any := a.nextLocked(headStart)
+	first, open := a.nextLocked(headStart)
 	switch {
-	case !any:
+	case !open:
 		return nil, "", askMax
 	case first.After(now):
 		return nil, "", first.Sub(now)
@@ -127,7 +127,7 @@ func (a *asker) due(headStart time.Duration) (kinds []snapshot.Kind, why string,
 }
 
 // nextLocked says when the first open ask is due, if there is any.
-func (a *asker) nextLocked(headStart time.Duration) (first time.Time, any bool) {
+func (a *asker) nextLocked(headStart time.Duration) (first time.Time, open bool) {
 	for _, k := range a.asks {
 		if !k.open {
 			continue
@@ -135,11 +135,11 @@ func (a *asker) nextLocked(headStart time.Duration) (first time.Time, any bool) 
 		if k.next.IsZero() {
 			k.next = k.born.Add(headStart)
 		}
-		if !any || k.next.Before(first) {
-			first, any = k.next, true
+		if !open || k.next.Before(first) {
+			first, open = k.next, true
 		}
 	}
-	return later(first, a.notBefore), any
+	return later(first, a.notBefore), open
 }
 
 func later(a, b time.Time) time.Time {

@@ -25,9 +25,9 @@ func warm(tb testing.TB, n int) *replica.Cache {
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
 	tb.Cleanup(func() { cancel(); <-done })
-	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	limited, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	if err := c.WaitTag(ctx, snapshot.Channels, 5); err != nil {
+	if err := c.WaitTag(limited, snapshot.Channels, 5); err != nil {
 		tb.Fatal(err)
 	}
 	return c

@@ -23,9 +23,10 @@ type book struct {
 	failedAt time.Time     // when looks began to fail
 	pullErr  error         // why the newest pull did not bring us to the head
 
-	last   *View  // the newest content, whether readers may use it or not
-	slots  []slot // by Kind.Index
-	source sourceBook
+	last     *View  // the newest content, whether readers may use it or not
+	slots    []slot // by Kind.Index
+	complete bool   // everything that has to be there once was; what is missed since does not make us unready
+	source   sourceBook
 
 	verifiedAt time.Time // start of the newest look that found last equal to the head
 	provenAt   time.Time // the same, or start of the newest source load, if that is later
@@ -58,6 +59,7 @@ type slot struct {
 type hold struct {
 	tag     snapshot.Tag
 	why     string
+	bear    bool // a warm would not mend it: do not ask for one
 	retryAt time.Time
 	wait    time.Duration
 }
@@ -72,7 +74,7 @@ func newBook() book {
 		reason:  "no look at Redis yet",
 		changed: make(chan struct{}),
 		slots:   make([]slot, len(snapshot.Kinds)),
-		source:  sourceBook{spread: 0.8 + 0.4*rand.Float64()},
+		source:  sourceBook{spread: rand.Float64()},
 	}
 	for i, kind := range snapshot.Kinds {
 		b.slots[i].kind = kind
@@ -248,7 +250,9 @@ func (b *book) lack(s *slot) string {
 	case invalid:
 		return fmt.Sprintf("%s was invalidated (%s)", s.kind, tag)
 	case held:
-		return fmt.Sprintf("%s %s: %s", s.kind, tag, s.hold.why)
+		if !s.hold.bear {
+			return fmt.Sprintf("%s %s: %s", s.kind, tag, s.hold.why)
+		}
 	}
 	return ""
 }

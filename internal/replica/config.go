@@ -9,13 +9,13 @@ import (
 
 // SetConfig makes the cache follow config. Switched off, it is in pass-through:
 // Current is nil, Read goes to the source, and the last good view is kept for
-// the day it is switched on again. Kinds that are not warmed ahead are not
-// required to be ready, and are asked for when Read first wants them.
+// the day it is switched on again. Kinds that are not warmed ahead are followed
+// if Redis has them; if not, they are not missed before Read wants them.
 func (c *Cache) SetConfig(config snapshot.VersionedConfig) {
 	c.update(func(b *book) {
 		if b.config.Enabled != config.Enabled {
 			old := b.source
-			b.source = sourceBook{spread: old.spread, batch: old.batch, closed: old.closed}
+			b.source = sourceBook{since: time.Now(), spread: old.spread, batch: old.batch, closed: old.closed}
 		}
 		on := config.Enabled && !b.config.Enabled
 		b.config = config

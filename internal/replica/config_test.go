@@ -1,9 +1,9 @@
 package replica_test
 
 import (
-	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -23,35 +23,17 @@ func config(version int64, change func(c *snapshot.CacheConfig)) snapshot.Versio
 
 func off(c *snapshot.CacheConfig) { c.Enabled = false }
 
-// fakeSource is a source that takes its time.
-type fakeSource struct {
-	rev   atomic.Int64
-	loads atomic.Int64
-	took  time.Duration
-	down  atomic.Bool
-}
-
-func (s *fakeSource) load(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
-	s.loads.Add(1)
-	rev := s.rev.Load()
-	time.Sleep(s.took)
-	if s.down.Load() {
-		return nil, errDown
-	}
-	return fromSource(rev), ctx.Err()
-}
-
 func TestPassThrough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, src := newStore(), &fakeSource{took: 10 * time.Millisecond}
 		src.rev.Store(5)
 		st.publish(1)
-		asked := 0
+		var asked requests
 		c := start(t, st, func(o *replica.Options) {
 			o.LoadSource = src.load
-			o.NeedWarm = func([]snapshot.Kind, string) { asked++ }
+			o.NeedWarm = asked.need
 		})
-		if _, err, _ := read(c, snapshot.Channels); err != nil || src.loads.Load() != 0 {
+		if _, _, err := read(c, snapshot.Channels); err != nil || src.loads.Load() != 0 {
 			t.Fatalf("with the cache on: %v, %d loads of the source", err, src.loads.Load())
 		}
 		c.SetConfig(config(2, off))
@@ -67,7 +49,7 @@ func TestPassThrough(t *testing.T) {
 			t.Errorf("Ready() = %v, %q after %d loads; want ready after 1", ready, why, src.loads.Load())
 		}
 		src.rev.Store(6)
-		got, err, took := read(c, snapshot.Channels)
+		got, took, err := read(c, snapshot.Channels)
 		if err != nil || !got.Source || got.Stale || revOf(got.View, snapshot.Channels) != 6 || took != src.took {
 			t.Errorf("Read = %+v, %v after %v; want revision 6 from the source", got, err, took)
 		}
@@ -76,7 +58,7 @@ func TestPassThrough(t *testing.T) {
 		}
 
 		src.down.Store(true)
-		if _, err, _ = read(c, snapshot.Channels); !errors.Is(err, snapshot.ErrUnavailable) {
+		if _, _, err = read(c, snapshot.Channels); !errors.Is(err, snapshot.ErrUnavailable) {
 			t.Errorf("Read with the source down = %v, want ErrUnavailable", err)
 		}
 		wantState(t, c, snapshot.StateDegraded)
@@ -86,14 +68,14 @@ func TestPassThrough(t *testing.T) {
 		src.down.Store(false)
 		time.Sleep(time.Minute) // found out without any reader
 		wantState(t, c, snapshot.StateFresh)
-		if asked != 0 {
-			t.Errorf("%d warms asked for while the cache is off", asked)
+		if n := len(asked.get()); n != 0 {
+			t.Errorf("%d warms asked for while the cache is off", n)
 		}
 
 		c.SetConfig(config(3, nil))
 		synctest.Wait()
 		wantRevs(t, c, "1! 1! 1! 1!") // the last good copy, until there is a new one
-		if asked == 0 {
+		if len(asked.get()) == 0 {
 			t.Error("no warm asked for when the cache was switched on")
 		}
 		go func() {
@@ -101,7 +83,7 @@ func TestPassThrough(t *testing.T) {
 			st.publish(7)
 			c.Ring()
 		}()
-		if got, err, took := read(c, snapshot.Channels); err != nil || got.Stale || took != 100*time.Millisecond {
+		if got, took, err := read(c, snapshot.Channels); err != nil || got.Stale || took != 100*time.Millisecond {
 			t.Errorf("Read after switching on = %+v, %v after %v; want to wait for the reload", got, err, took)
 		}
 		wantRevs(t, c, "7 7 7 7")
@@ -123,7 +105,7 @@ func TestReadersInPassThroughShareALoadThatBeginsAfterThem(t *testing.T) {
 					time.Sleep(50 * time.Millisecond)
 					src.rev.Store(9)
 				}
-				got, err, _ := read(c, snapshot.Models)
+				got, _, err := read(c, snapshot.Models)
 				if err != nil || (i >= 30 && revOf(got.View, snapshot.Models) != 9) {
 					t.Errorf("reader %d got %+v, %v", i, got, err)
 				}
@@ -143,7 +125,7 @@ func TestPassThroughWithoutASource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, newStore(), nil)
 		c.SetConfig(config(1, off))
-		if _, err, took := read(c, snapshot.Models); !errors.Is(err, snapshot.ErrUnavailable) || took != 0 {
+		if _, took, err := read(c, snapshot.Models); !errors.Is(err, snapshot.ErrUnavailable) || took != 0 {
 			t.Errorf("Read = %v after %v, want ErrUnavailable at once", err, took)
 		}
 		if ready, _ := c.Ready(); ready {
@@ -159,7 +141,7 @@ func TestReadersInPassThroughEndWithTheCache(t *testing.T) {
 		c.SetConfig(config(1, off))
 		synctest.Wait()
 		failed := make(chan error)
-		go func() { _, err, _ := read(c, snapshot.Models); failed <- err }()
+		go func() { _, _, err := read(c, snapshot.Models); failed <- err }()
 		synctest.Wait()
 		stop()
 		if err := <-failed; !errors.Is(err, snapshot.ErrUnavailable) {
@@ -174,10 +156,10 @@ func TestAKindThatIsNotWarmedAhead(t *testing.T) {
 		st := newStore()
 		st.publish(1, snapshot.Channels, snapshot.Models, snapshot.RoutingRules)
 		var c *replica.Cache
-		var asked []snapshot.Kind
+		var asked list[snapshot.Kind]
 		c = start(t, st, func(o *replica.Options) {
 			o.NeedWarm = func(kinds []snapshot.Kind, _ string) {
-				asked = append(asked, kinds...)
+				asked.add(kinds...)
 				go func() {
 					time.Sleep(40 * time.Millisecond)
 					st.publish(2, kinds...)
@@ -186,7 +168,7 @@ func TestAKindThatIsNotWarmedAhead(t *testing.T) {
 			}
 		})
 		c.SetConfig(config(1, func(c *snapshot.CacheConfig) { c.WarmItems.Analytics = false }))
-		asked = nil
+		asked.take()
 		time.Sleep(time.Minute)
 		st.forget(lazy)
 		c.Ring()
@@ -196,20 +178,20 @@ func TestAKindThatIsNotWarmedAhead(t *testing.T) {
 		st.invalidate(lazy)
 		time.Sleep(time.Minute)
 		wantState(t, c, snapshot.StateFresh)
-		if len(asked) != 0 {
-			t.Errorf("warms asked for %v that nobody reads", asked)
+		if kinds := asked.get(); len(kinds) != 0 {
+			t.Errorf("warms asked for %v that nobody reads", kinds)
 		}
-		got, err, took := read(c, lazy)
+		got, took, err := read(c, lazy)
 		if err != nil || got.Stale || took != 40*time.Millisecond || revOf(got.View, lazy) != 2 {
 			t.Errorf("Read = %+v, %v after %v; want it loaded when first asked for", got, err, took)
 		}
-		if !slices.Equal(asked, []snapshot.Kind{lazy}) {
-			t.Errorf("warms asked for: %v, want one of %s", asked, lazy)
+		if kinds := asked.get(); !slices.Equal(kinds, []snapshot.Kind{lazy}) {
+			t.Errorf("warms asked for: %v, want one of %s", kinds, lazy)
 		}
 		st.invalidate(lazy)
 		time.Sleep(time.Minute)
-		if len(asked) != 1 {
-			t.Errorf("warms asked for: %v, want none before the next reader", asked)
+		if kinds := asked.get(); len(kinds) != 1 {
+			t.Errorf("warms asked for: %v, want none before the next reader", kinds)
 		}
 	})
 }
@@ -235,10 +217,10 @@ func TestAChangeThatOnlyMarksIsReloadedByTheNextReader(t *testing.T) {
 		st := newStore()
 		st.publish(1)
 		var c *replica.Cache
-		asked := 0
+		var asked atomic.Int64
 		c = start(t, st, func(o *replica.Options) {
 			o.NeedWarm = func([]snapshot.Kind, string) {
-				asked++
+				asked.Add(1)
 				go func() {
 					time.Sleep(70 * time.Millisecond)
 					st.publish(2, snapshot.Channels)
@@ -251,56 +233,30 @@ func TestAChangeThatOnlyMarksIsReloadedByTheNextReader(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		wantRevs(t, c, "1! 1 1 1")
 		wantState(t, c, snapshot.StateStale)
-		if asked != 0 {
-			t.Errorf("%d warms asked for before a reader came", asked)
+		if n := asked.Load(); n != 0 {
+			t.Errorf("%d warms asked for before a reader came", n)
 		}
-		if got, err, took := read(c, snapshot.Channels); err != nil || got.Stale || took != 70*time.Millisecond {
+		if got, took, err := read(c, snapshot.Channels); err != nil || got.Stale || took != 70*time.Millisecond {
 			t.Errorf("Read = %+v, %v after %v; want the reloaded copy", got, err, took)
 		}
-		if asked != 1 {
-			t.Errorf("%d warms asked for, want 1", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d warms asked for, want 1", n)
 		}
 	})
 }
 
-func TestOnConfig(t *testing.T) {
+func TestAKindThatIsWarmedFromNowOnDoesNotTakeReadinessAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()
-		st.publish(1)
-		var told []int64
-		answer := true
-		var c *replica.Cache
-		c = start(t, st, func(o *replica.Options) {
-			o.OnConfig = func(_ context.Context, version int64) {
-				told = append(told, version)
-				time.Sleep(3 * time.Second) // the look does not wait for it
-				if answer {
-					c.SetConfig(config(version, nil))
-				}
-			}
-		})
-		bump := func(version int64) {
-			st.set(func(f *fakeStore) { f.data.head.Config = version })
-			c.Ring()
-			time.Sleep(10 * time.Second)
+		st.publish(1, snapshot.Channels, snapshot.Models, snapshot.RoutingRules)
+		c := start(t, st, nil)
+		c.SetConfig(config(1, func(c *snapshot.CacheConfig) { c.WarmItems.Analytics = false }))
+		synctest.Wait()
+		c.SetConfig(config(2, nil))
+		synctest.Wait()
+		if ready, why := c.Ready(); !ready || !strings.Contains(why, "analytics") {
+			t.Errorf("Ready() = %v, %q; want ready, and what is missing", ready, why)
 		}
-		bump(4)
-		if !slices.Equal(told, []int64{4}) || c.Status().Config != 4 {
-			t.Errorf("told of %v, follows %d; want 4 once", told, c.Status().Config)
-		}
-		if got := st.lastReport().Config; got != 4 {
-			t.Errorf("the registry shows config %d, want 4", got)
-		}
-		told, answer = nil, false
-		bump(5)
-		if len(told) < 2 {
-			t.Errorf("told of %v, want it repeated until the config is brought", told)
-		}
-		answer = true
-		time.Sleep(10 * time.Second)
-		if c.Status().Config != 5 {
-			t.Errorf("follows %d, want 5", c.Status().Config)
-		}
-		wantState(t, c, snapshot.StateFresh)
+		wantState(t, c, snapshot.StateStale)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,11 +34,10 @@ type fakeStore struct {
 	epoch   int
 	heads   int // calls
 	pulls   map[snapshot.Kind]int
-	haves   []*snapshot.Snapshot
-	seen    snapshot.Head   // the newest head handed out
-	history []snapshot.Head // all of them
-	reports []snapshot.ReplicaInfo
-	left    []string
+	haves   list[*snapshot.Snapshot]
+	history []snapshot.Head // handed out
+	reports list[snapshot.ReplicaInfo]
+	left    list[string]
 
 	headErr   error
 	pullErr   map[snapshot.Kind]error
@@ -154,14 +154,14 @@ func (f *fakeStore) Head(ctx context.Context) (snapshot.Head, error) {
 	if err != nil {
 		return snapshot.Head{}, err
 	}
-	f.seen, f.history = h, append(f.history, h)
+	f.history = append(f.history, h)
 	return h, nil
 }
 
 func (f *fakeStore) Pull(ctx context.Context, kind snapshot.Kind, have *snapshot.Snapshot) (*snapshot.Snapshot, error) {
 	f.mu.Lock()
 	f.pulls[kind]++
-	f.haves = append(f.haves, have)
+	f.haves.add(have)
 	before, after := f.onPull, f.afterPull
 	f.mu.Unlock()
 	if before != nil {
@@ -197,7 +197,7 @@ func (f *fakeStore) Report(ctx context.Context, info snapshot.ReplicaInfo) error
 	if f.reportErr != nil {
 		return f.reportErr
 	}
-	f.reports = append(f.reports, info)
+	f.reports.add(info)
 	return nil
 }
 
@@ -207,18 +207,33 @@ func (f *fakeStore) Withdraw(ctx context.Context, id string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	f.left = append(f.left, id)
+	f.left.add(id)
 	return nil
+}
+
+// heard returns the heads handed out, the newest first; an unknown one if none was.
+func (f *fakeStore) heard() []snapshot.Head {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	heads := append([]snapshot.Head{{}}, f.history...)
+	slices.Reverse(heads)
+	return heads
+}
+
+// pulled counts the pulls of kind.
+func (f *fakeStore) pulled(kind snapshot.Kind) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pulls[kind]
 }
 
 // lastReport is what the registry was last told.
 func (f *fakeStore) lastReport() snapshot.ReplicaInfo {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.reports) == 0 {
+	all := f.reports.get()
+	if len(all) == 0 {
 		return snapshot.ReplicaInfo{}
 	}
-	return f.reports[len(f.reports)-1]
+	return all[len(all)-1]
 }
 
 func snap(kind snapshot.Kind, version uint64, recs map[string]string, order snapshot.Order) *snapshot.Snapshot {

@@ -1,8 +1,8 @@
 package replica_test
 
 import (
-	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,9 +31,9 @@ func TestFloor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st := newStore()
 				st.publish(5)
-				var asked []string
+				var asked requests
 				c := start(t, st, func(o *replica.Options) {
-					o.NeedWarm = func(_ []snapshot.Kind, why string) { asked = append(asked, why) }
+					o.NeedWarm = asked.need
 				})
 				st.put(snapshot.Channels, records(snapshot.Channels, 9), tt.to)
 				c.Ring()
@@ -44,8 +44,8 @@ func TestFloor(t *testing.T) {
 				if _, why := c.Ready(); refused != strings.Contains(why, "Redis went back") {
 					t.Errorf("reason is %q", why)
 				}
-				if refused != (len(asked) == 1) {
-					t.Errorf("warms asked for: %q", asked)
+				if refused != (len(asked.get()) == 1) {
+					t.Errorf("warms asked for: %+v", asked.get())
 				}
 				if floor := c.Floor()[snapshot.Channels]; floor.Compare(snapshot.Order{Lineage: lineage, Revision: 5}) < 0 {
 					t.Errorf("Floor() = %v, went back", floor)
@@ -115,15 +115,14 @@ func TestAViewIsOfOneHead(t *testing.T) {
 		st := newStore()
 		st.publish(1)
 		var c *replica.Cache
-		moves := 0
+		var moves atomic.Int64
 		st.afterPull = func(kind snapshot.Kind) {
-			if kind == snapshot.Channels && moves > 0 {
-				moves--
-				st.publish(100 - int64(moves)) // the channels read just now are old
+			if kind == snapshot.Channels && moves.Load() > 0 {
+				st.publish(100 - moves.Add(-1)) // the channels read just now are old
 			}
 		}
 		c = start(t, st, nil)
-		moves = 5
+		moves.Store(5)
 		seen := make(chan string, 100)
 		done := make(chan struct{})
 		go func() {
@@ -159,127 +158,26 @@ func TestAHeadThatNeverRestsEndsThePull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()
 		st.publish(1)
-		moving := false
+		var moving atomic.Bool
 		st.afterPull = func(kind snapshot.Kind) {
-			if moving && kind == snapshot.Channels {
-				st.publish(int64(st.version))
+			if moving.Load() && kind == snapshot.Channels {
+				st.publish(int64(st.pulled(kind) + 2))
 			}
 		}
 		c := start(t, st, nil)
-		moving = true
+		moving.Store(true)
 		st.publish(2)
 		c.Ring()
 		synctest.Wait()
-		if n := st.pulls[snapshot.Channels]; n < 10 || n > 20 {
+		if n := st.pulled(snapshot.Channels); n < 10 || n > 20 {
 			t.Errorf("%d pulls without a rest", n)
 		}
 		wantState(t, c, snapshot.StateStale)
-		moving = false
+		moving.Store(false)
 		time.Sleep(1200 * time.Millisecond)
 		synctest.Wait()
 		wantState(t, c, snapshot.StateFresh)
 	})
-}
-
-func TestAViewThatCannotBeBuiltKeepsTheOldOne(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		build replica.Build
-	}{
-		{"panic", func(*replica.View, map[snapshot.Kind]*snapshot.Snapshot) (*replica.View, error) { panic("poison") }},
-		{"error", func(*replica.View, map[snapshot.Kind]*snapshot.Snapshot) (*replica.View, error) {
-			return nil, errors.New("poison")
-		}},
-		{"no view", func(*replica.View, map[snapshot.Kind]*snapshot.Snapshot) (*replica.View, error) { return nil, nil }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				st := newStore()
-				st.publish(1)
-				asked := 0
-				c := start(t, st, func(o *replica.Options) {
-					o.NeedWarm = func([]snapshot.Kind, string) { asked++ }
-					o.Builder = func(prev *replica.View, changed map[snapshot.Kind]*snapshot.Snapshot) (*replica.View, error) {
-						if s := changed[snapshot.Channels]; s != nil && s.Meta.Order.Revision == 2 {
-							return tt.build(prev, changed)
-						}
-						return replica.BuildView(prev, changed)
-					}
-				})
-				st.publish(2, snapshot.Channels)
-				c.Ring()
-				synctest.Wait()
-				wantRevs(t, c, "1! 1 1 1")
-				if asked != 1 {
-					t.Errorf("%d warms asked for, want 1", asked)
-				}
-				st.publish(3, snapshot.RoutingRules)
-				c.Ring()
-				synctest.Wait()
-				wantRevs(t, c, "1! 1 3 1")
-				st.publish(4, snapshot.Channels)
-				c.Ring()
-				synctest.Wait()
-				wantRevs(t, c, "4 1 3 1")
-			})
-		})
-	}
-}
-
-func TestABrokenRecordDoesNotHoldBackTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		at := func(rev int64) snapshot.Order { return snapshot.Order{Lineage: lineage, Revision: rev} }
-		var log lines
-		st := newStore()
-		st.publish(1)
-		st.put(snapshot.Channels, map[string]string{"c1": channel("c1", 1), "c2": channel("c2", 1)}, at(1))
-		c := start(t, st, func(o *replica.Options) { o.Log = logger(&log) })
-
-		step := func(rev int64, recs map[string]string) *replica.View {
-			st.put(snapshot.Channels, recs, at(rev))
-			c.Ring()
-			synctest.Wait()
-			return c.Current()
-		}
-		v := step(2, map[string]string{"c1": "{", "c2": channel("c2", 2), "c3": channel("c9", 2)})
-		if len(v.Channels) != 2 || v.Channels["c1"].UpdatedAt != 1 || v.Channels["c2"].UpdatedAt != 2 {
-			t.Errorf("channels are %v, want the last good c1 and the new c2", v.Channels)
-		}
-		if len(v.Faults) != 2 || v.Faults[0].ID != "c1" || !v.Faults[0].Kept || v.Faults[1].ID != "c3" || v.Faults[1].Kept {
-			t.Errorf("Faults = %+v, want c1 (kept) and c3 (not)", v.Faults)
-		}
-		wantState(t, c, snapshot.StateFresh)
-
-		st.publish(3, snapshot.RoutingRules) // another kind: the faults stay known
-		c.Ring()
-		synctest.Wait()
-		if v = c.Current(); len(v.Faults) != 2 {
-			t.Errorf("Faults = %+v after other kinds changed, want the same two", v.Faults)
-		}
-		v = step(3, map[string]string{"c1": "{", "c2": channel("c2", 3)})
-		if len(v.Faults) != 1 || v.Channels["c1"].UpdatedAt != 1 {
-			t.Errorf("Faults = %+v, c1 at %d; want c1 still kept", v.Faults, v.Channels["c1"].UpdatedAt)
-		}
-		if v = step(4, map[string]string{"c1": "{"}); len(v.Channels) != 1 {
-			t.Errorf("channels are %v, want only the kept one", v.Channels)
-		}
-		if v = step(5, map[string]string{"c1": channel("c1", 5)}); len(v.Faults) != 0 || v.Channels["c1"].UpdatedAt != 5 {
-			t.Errorf("after its mending: %+v, %+v", v.Channels["c1"], v.Faults)
-		}
-		if got := log.with("quarantined"); len(got) != 2 {
-			t.Errorf("quarantine logged %d times, want once for each record: %q", len(got), got)
-		}
-		if v = step(6, map[string]string{"c7": "{"}); len(v.Channels) != 1 || !v.Stale(snapshot.Channels) {
-			t.Errorf("a kind of which nothing decodes was taken: %v", v.Channels)
-		}
-	})
-}
-
-func TestARecordThatMakesTheDecoderPanicIsAFault(t *testing.T) {
-	_, err := replica.DecodeOne("c1", "{}", func(string, string) (*snapshot.Channel, error) { panic("poison") })
-	if !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), "c1") {
-		t.Errorf("err = %v, want ErrInvalid that names the record", err)
-	}
 }
 
 func TestHeadsAreNotedInTheOrderRedisGaveThem(t *testing.T) {
@@ -287,22 +185,22 @@ func TestHeadsAreNotedInTheOrderRedisGaveThem(t *testing.T) {
 		st := newStore()
 		st.publish(1)
 		var c *replica.Cache
-		var slow int // this read of the head comes late
+		var slow atomic.Int64 // this read of the head comes late
 		held := make(chan struct{})
 		st.onHead = func(n int) {
-			if n == slow {
+			if int64(n) == slow.Load() {
 				time.Sleep(500 * time.Millisecond)
 			}
 		}
-		first := true
+		var first atomic.Bool
 		st.afterPull = func(snapshot.Kind) {
-			if first && slow != 0 {
-				first = false
+			if first.CompareAndSwap(true, false) {
 				<-held
 			}
 		}
 		c = start(t, st, nil)
-		st.set(func(f *fakeStore) { slow = f.heads + 2 })
+		first.Store(true)
+		st.set(func(f *fakeStore) { slow.Store(int64(f.heads) + 2) })
 		st.publish(2, snapshot.Channels)
 		c.Ring()
 		synctest.Wait() // one head was read, the pull is held
@@ -312,7 +210,7 @@ func TestHeadsAreNotedInTheOrderRedisGaveThem(t *testing.T) {
 		close(held)
 		time.Sleep(time.Minute)
 		wantRevs(t, c, "3 1 1 1")
-		if n := st.pulls[snapshot.Channels]; n != 3 {
+		if n := st.pulled(snapshot.Channels); n != 3 {
 			t.Errorf("%d pulls of three versions: a late head made a fresh copy look old", n)
 		}
 	})
@@ -322,13 +220,12 @@ func TestAnotherDataSetIsPulledWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()
 		st.publish(1)
-		swap := false
+		var swap atomic.Bool
 		st.afterPull = func(kind snapshot.Kind) {
-			if swap && kind == snapshot.Analytics { // the last one of a round
-				swap = false
+			if kind == snapshot.Analytics && swap.CompareAndSwap(true, false) { // the last one of a round
 				st.flush()
 				st.publish(3)
-				st.haves = nil
+				st.haves.take()
 			}
 		}
 		c := start(t, st, nil)
@@ -336,25 +233,25 @@ func TestAnotherDataSetIsPulledWhole(t *testing.T) {
 			t.Helper()
 			c.Ring()
 			synctest.Wait()
-			for i, have := range st.haves {
+			for i, have := range st.haves.take() {
 				if have != nil {
 					t.Errorf("pull %d was asked for the changes since %s of the old data set", i, have.Tag)
 				}
 			}
 		}
-		st.haves = nil
+		st.haves.take()
 		st.publish(2)
 		c.Ring()
 		synctest.Wait()
-		if len(st.haves) != 4 || st.haves[0] == nil || st.haves[0].Meta.Order.Revision != 1 {
-			t.Errorf("pulls were given %v, want what is here", st.haves)
+		if haves := st.haves.take(); len(haves) != 4 || haves[0] == nil || haves[0].Meta.Order.Revision != 1 {
+			t.Errorf("pulls were given %v, want what is here", haves)
 		}
 		st.flush()
 		st.publish(2)
 		st.publish(3)
-		st.haves = nil
+		st.haves.take()
 		whole()
-		swap = true // in the middle of a pull
+		swap.Store(true) // in the middle of a pull
 		st.publish(4)
 		whole()
 		wantRevs(t, c, "3 3 3 3")

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,7 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 		state, why = b.source.judge()
 		return state, why, false
 	}
-	if kind := b.lacking(); kind != "" {
+	if kind := b.lacking(); kind != "" && !b.complete {
 		return snapshot.StateLoading, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble()), false
 	}
 	if !b.seen && b.lookErr == nil {
@@ -26,8 +27,9 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 	if since.IsZero() {
 		since = b.startedAt
 	}
-	if age := now.Sub(since); age >= maxUnverified {
-		return snapshot.StateUnverified, fmt.Sprintf("nothing proved it fresh for %v: %s", age.Round(time.Millisecond), b.trouble()), false
+	if now.Sub(since) >= maxUnverified {
+		why := cmp.Or(b.trouble(), "no look has ended lately")
+		return snapshot.StateUnverified, fmt.Sprintf("nothing proved it fresh for %v: %s", maxUnverified, why), false
 	}
 	if b.lookErr != nil {
 		return snapshot.StateDegraded, b.trouble(), false
@@ -51,11 +53,13 @@ func (b *book) trouble() string {
 		if why := b.lack(s); why != "" {
 			return why
 		}
-		switch {
-		case b.verdict(b.head, s) == behind && b.pullErr != nil:
-			return fmt.Sprintf("%s %s is not here yet: %v", s.kind, b.head.Tags[s.kind], b.pullErr)
-		case b.verdict(b.head, s) == behind:
-			return fmt.Sprintf("%s %s is being pulled", s.kind, b.head.Tags[s.kind])
+		switch v, tag := b.verdict(b.head, s), b.head.Tags[s.kind]; {
+		case v == behind && b.pullErr != nil:
+			return fmt.Sprintf("%s %s is not here yet: %v", s.kind, tag, b.pullErr)
+		case v == behind:
+			return fmt.Sprintf("%s %s is being pulled", s.kind, tag)
+		case v == held:
+			return fmt.Sprintf("%s %s: %s", s.kind, tag, s.hold.why)
 		case s.snap != nil && !s.good() && b.config.Warms(s.kind):
 			return fmt.Sprintf("%s was invalidated (%s), its next reader reloads it", s.kind, s.void)
 		}
@@ -153,6 +157,7 @@ func (c *Cache) update(f func(b *book)) {
 func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	b := &c.book
 	b.gradeCopies()
+	b.complete = b.complete || (b.last != nil && b.lacking() == "")
 	state, why, brief := b.judge(time.Now(), c.o.MaxUnverified)
 	b.state, b.reason = state, why
 	c.view.Store(b.face(c.view.Load(), state, c.o.Refuse))

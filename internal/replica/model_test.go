@@ -223,7 +223,7 @@ func (w *world) wait(d time.Duration) {
 // check holds what must be true at every moment.
 func (w *world) check() error {
 	v := w.c.Current()
-	head := w.st.save().head
+	head, seen := w.st.save().head, w.st.heard()[0]
 	for _, kind := range snapshot.Kinds {
 		s := v.Snapshot(kind)
 		if s == nil {
@@ -236,8 +236,8 @@ func (w *world) check() error {
 		if got := revOf(v, kind); got != s.Meta.Order.Revision && s.Set.Digest() != snapshot.NewSet(kind, records(kind, got)).Digest() {
 			return fmt.Errorf("%s shows records of revision %d under %s", kind, got, s.Meta.Order)
 		}
-		if w.st.seen.Tags[kind].Invalidated() && s.Tag != "" && !v.Stale(kind) {
-			return fmt.Errorf("%s %s is served unmarked although %s was seen", kind, s.Tag, w.st.seen.Tags[kind])
+		if seen.Tags[kind].Invalidated() && s.Tag != "" && !v.Stale(kind) {
+			return fmt.Errorf("%s %s is served unmarked although %s was seen", kind, s.Tag, seen.Tags[kind])
 		}
 		// Two looks, four pulls and their pauses come on top of the poll.
 		settled := !w.faults && time.Since(w.began) > 1200*time.Millisecond+200*time.Millisecond
@@ -250,14 +250,14 @@ func (w *world) check() error {
 
 // oneHead looks for a head that names everything that is not marked.
 func (w *world) oneHead(v *replica.View) error {
-	if v == nil || len(w.st.history) == 0 {
+	if v == nil {
 		return nil
 	}
-	for i := len(w.st.history) - 1; i >= 0; i-- {
+	for _, h := range w.st.heard() {
 		whole := true
 		for _, kind := range snapshot.Kinds {
 			s := v.Snapshot(kind)
-			if s != nil && s.Tag != "" && !v.Stale(kind) && s.Tag != w.st.history[i].Tags[kind] {
+			if s != nil && s.Tag != "" && !v.Stale(kind) && s.Tag != h.Tags[kind] {
 				whole = false
 			}
 		}

@@ -146,9 +146,17 @@ func (c *Cache) pull(ctx context.Context, ch *chase, e errand) error {
 		return fmt.Errorf("pull %s: %w", e.kind, err)
 	}
 	delete(ch.got, e.kind)
-	c.update(func(b *book) { b.slot(e.kind).refuse(e.tag, err.Error(), c.o.Poll) })
+	c.update(func(b *book) {
+		s := b.slot(e.kind)
+		s.refuse(e.tag, err.Error(), c.o.Poll)
+		s.hold.bear = errors.Is(err, errLaterRelease)
+	})
 	return nil
 }
+
+// errLaterRelease is content that an older release must bear with: asking for a
+// warm would make two releases publish against each other.
+var errLaterRelease = fmt.Errorf("written by a later release: %w", snapshot.ErrInvalid)
 
 // usable checks again, on the reader's side, that a snapshot is what its tag says.
 func usable(kind snapshot.Kind, snap *snapshot.Snapshot) error {
@@ -158,7 +166,7 @@ func usable(kind snapshot.Kind, snap *snapshot.Snapshot) error {
 	case snap.Set.Kind() != kind:
 		return fmt.Errorf("pull %s brought %s: %w", kind, snap.Set.Kind(), snapshot.ErrInvalid)
 	case snap.Meta.Schema > snapshot.Schema:
-		return fmt.Errorf("%s %s has schema %d, this release reads up to %d: %w", kind, snap.Tag, snap.Meta.Schema, snapshot.Schema, snapshot.ErrInvalid)
+		return fmt.Errorf("%s %s has schema %d, this release reads up to %d: %w", kind, snap.Tag, snap.Meta.Schema, snapshot.Schema, errLaterRelease)
 	case snap.Tag != snapshot.NewTag(snap.Tag.Version(), snap.Set.Digest()):
 		return fmt.Errorf("%s %s has content with the digest %s: %w", kind, snap.Tag, snap.Set.Digest(), snapshot.ErrInvalid)
 	}

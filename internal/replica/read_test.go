@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,68 +13,69 @@ import (
 )
 
 // read reads kind and says how long it took.
-func read(c *replica.Cache, kind snapshot.Kind) (replica.Copy, error, time.Duration) {
+func read(c *replica.Cache, kind snapshot.Kind) (replica.Copy, time.Duration, error) {
 	begin := time.Now()
 	got, err := c.Read(context.Background(), kind)
-	return got, err, time.Since(begin)
+	return got, time.Since(begin), err
+}
+
+var readCases = []struct {
+	name   string
+	refuse bool
+	do     func(f *fakeStore, c *replica.Cache)
+	stale  bool
+	err    error
+	took   time.Duration
+}{
+	{name: "a good copy is served at once", do: func(*fakeStore, *replica.Cache) {}},
+	{name: "Redis is down, the copy is served at once", do: func(f *fakeStore, c *replica.Cache) {
+		f.set(func(f *fakeStore) { f.headErr = errDown })
+		c.Ring()
+	}},
+	{name: "Redis is down for long, the copy is served at once", do: func(f *fakeStore, _ *replica.Cache) {
+		f.set(func(f *fakeStore) { f.headErr = errDown })
+		time.Sleep(time.Hour)
+	}},
+	{name: "Redis is down for long, and that is to be refused", refuse: true, do: func(f *fakeStore, _ *replica.Cache) {
+		f.set(func(f *fakeStore) { f.headErr = errDown })
+		time.Sleep(time.Hour)
+	}, err: snapshot.ErrUnavailable},
+	{name: "Redis was emptied, the copy is served at once", do: func(f *fakeStore, c *replica.Cache) { f.flush(); c.Ring() }},
+	{name: "a new version is on its way, nobody waits for it", do: func(f *fakeStore, c *replica.Cache) {
+		f.set(func(f *fakeStore) { f.onPull = func(snapshot.Kind) { time.Sleep(10 * time.Second) } })
+		f.publish(2)
+		c.Ring()
+	}},
+	{name: "invalidated and not reloaded: the last good copy, after the wait", do: func(f *fakeStore, c *replica.Cache) {
+		f.invalidate(snapshot.Channels)
+		c.Ring()
+	}, stale: true, took: 200 * time.Millisecond},
+	{name: "invalidated and not reloaded, and that is to be refused", refuse: true, do: func(f *fakeStore, c *replica.Cache) {
+		f.invalidate(snapshot.Channels)
+		c.Ring()
+	}, err: snapshot.ErrUnavailable, took: 200 * time.Millisecond},
+	{name: "invalidated long ago: nobody waits again", do: func(f *fakeStore, c *replica.Cache) {
+		f.invalidate(snapshot.Channels)
+		c.Ring()
+		time.Sleep(time.Second)
+	}, stale: true},
+	{name: "invalidated and reloaded meanwhile: the new copy", do: func(f *fakeStore, c *replica.Cache) {
+		f.invalidate(snapshot.Channels)
+		c.Ring()
+		go func() {
+			time.Sleep(50 * time.Millisecond)
+			f.publish(2, snapshot.Channels)
+			c.Ring()
+		}()
+	}, took: 50 * time.Millisecond},
+	{name: "held back below the floor: at once, and known to be out of date", do: func(f *fakeStore, c *replica.Cache) {
+		f.put(snapshot.Channels, records(snapshot.Channels, 0), snapshot.Order{Lineage: lineage})
+		c.Ring()
+	}, stale: true},
 }
 
 func TestRead(t *testing.T) {
-	const channels = snapshot.Channels
-	for _, tt := range []struct {
-		name   string
-		refuse bool
-		do     func(f *fakeStore, c *replica.Cache)
-		stale  bool
-		err    error
-		took   time.Duration
-	}{
-		{name: "a good copy is served at once", do: func(*fakeStore, *replica.Cache) {}},
-		{name: "Redis is down, the copy is served at once", do: func(f *fakeStore, c *replica.Cache) {
-			f.set(func(f *fakeStore) { f.headErr = errDown })
-			c.Ring()
-		}},
-		{name: "Redis is down for long, the copy is served at once", do: func(f *fakeStore, _ *replica.Cache) {
-			f.set(func(f *fakeStore) { f.headErr = errDown })
-			time.Sleep(time.Hour)
-		}},
-		{name: "Redis is down for long, and that is to be refused", refuse: true, do: func(f *fakeStore, _ *replica.Cache) {
-			f.set(func(f *fakeStore) { f.headErr = errDown })
-			time.Sleep(time.Hour)
-		}, err: snapshot.ErrUnavailable},
-		{name: "Redis was emptied, the copy is served at once", do: func(f *fakeStore, c *replica.Cache) { f.flush(); c.Ring() }},
-		{name: "a new version is on its way, nobody waits for it", do: func(f *fakeStore, c *replica.Cache) {
-			f.set(func(f *fakeStore) { f.onPull = func(snapshot.Kind) { time.Sleep(10 * time.Second) } })
-			f.publish(2)
-			c.Ring()
-		}},
-		{name: "invalidated and not reloaded: the last good copy, after the wait", do: func(f *fakeStore, c *replica.Cache) {
-			f.invalidate(channels)
-			c.Ring()
-		}, stale: true, took: 200 * time.Millisecond},
-		{name: "invalidated and not reloaded, and that is to be refused", refuse: true, do: func(f *fakeStore, c *replica.Cache) {
-			f.invalidate(channels)
-			c.Ring()
-		}, err: snapshot.ErrUnavailable, took: 200 * time.Millisecond},
-		{name: "invalidated long ago: nobody waits again", do: func(f *fakeStore, c *replica.Cache) {
-			f.invalidate(channels)
-			c.Ring()
-			time.Sleep(time.Second)
-		}, stale: true},
-		{name: "invalidated and reloaded meanwhile: the new copy", do: func(f *fakeStore, c *replica.Cache) {
-			f.invalidate(channels)
-			c.Ring()
-			go func() {
-				time.Sleep(50 * time.Millisecond)
-				f.publish(2, channels)
-				c.Ring()
-			}()
-		}, took: 50 * time.Millisecond},
-		{name: "held back below the floor: at once, and known to be out of date", do: func(f *fakeStore, c *replica.Cache) {
-			f.put(channels, records(channels, 0), snapshot.Order{Lineage: lineage})
-			c.Ring()
-		}, stale: true},
-	} {
+	for _, tt := range readCases {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st := newStore()
@@ -81,11 +83,11 @@ func TestRead(t *testing.T) {
 				c := start(t, st, func(o *replica.Options) { o.Refuse = tt.refuse })
 				tt.do(st, c)
 				synctest.Wait()
-				got, err, took := read(c, channels)
+				got, took, err := read(c, snapshot.Channels)
 				if !errors.Is(err, tt.err) || took != tt.took || got.Stale != tt.stale || got.Source {
 					t.Errorf("Read = stale %v, source %v, %v after %v; want stale %v, %v after %v", got.Stale, got.Source, err, took, tt.stale, tt.err, tt.took)
 				}
-				if tt.err == nil && (got.Snapshot == nil || got.Snapshot != got.View.Snapshot(channels)) {
+				if tt.err == nil && (got.Snapshot == nil || got.Snapshot != got.View.Snapshot(snapshot.Channels)) {
 					t.Errorf("Read = snapshot %v, want the one of its view", got.Snapshot)
 				}
 				s := c.Status()
@@ -104,7 +106,7 @@ func TestReadBeforeTheFirstCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()
 		c := start(t, st, nil)
-		if _, err, took := read(c, snapshot.Models); !errors.Is(err, snapshot.ErrUnavailable) || took != 2*time.Second {
+		if _, took, err := read(c, snapshot.Models); !errors.Is(err, snapshot.ErrUnavailable) || took != 2*time.Second {
 			t.Errorf("Read of nothing = %v after %v, want ErrUnavailable after 2s", err, took)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -120,7 +122,7 @@ func TestReadBeforeTheFirstCopy(t *testing.T) {
 			st.publish(1)
 			c.Ring()
 		}()
-		if got, err, took := read(c, snapshot.Models); err != nil || took != 300*time.Millisecond || got.Stale {
+		if got, took, err := read(c, snapshot.Models); err != nil || took != 300*time.Millisecond || got.Stale {
 			t.Errorf("Read = %+v, %v after %v; want the first copy when it is there", got, err, took)
 		}
 		if s := c.Status(); s.Misses != 3 || s.Hits != 0 {
@@ -150,10 +152,10 @@ func TestManyReadersOfAnInvalidatedKindShareOneReload(t *testing.T) {
 		st := newStore()
 		st.publish(1)
 		var c *replica.Cache
-		warms := 0
+		var warms atomic.Int64
 		c = start(t, st, func(o *replica.Options) {
 			o.NeedWarm = func([]snapshot.Kind, string) {
-				warms++
+				warms.Add(1)
 				go func() {
 					time.Sleep(30 * time.Millisecond)
 					st.publish(2, snapshot.Channels)
@@ -167,7 +169,7 @@ func TestManyReadersOfAnInvalidatedKindShareOneReload(t *testing.T) {
 		synctest.Wait()
 		for range cap(results) {
 			go func() {
-				got, err, _ := read(c, snapshot.Channels)
+				got, _, err := read(c, snapshot.Channels)
 				results <- err == nil && !got.Stale && got.Snapshot.Meta.Order.Revision == 2
 			}()
 		}
@@ -176,8 +178,8 @@ func TestManyReadersOfAnInvalidatedKindShareOneReload(t *testing.T) {
 				t.Error("a reader did not get the new copy")
 			}
 		}
-		if warms != 1 {
-			t.Errorf("%d warms asked for, want 1", warms)
+		if n := warms.Load(); n != 1 {
+			t.Errorf("%d warms asked for, want 1", n)
 		}
 	})
 }

@@ -48,14 +48,14 @@ func TestReport(t *testing.T) {
 		if time.Since(began) != 0 {
 			t.Errorf("that took %v", time.Since(began))
 		}
-		before := len(st.reports)
+		st.reports.take()
 		time.Sleep(10 * time.Second)
-		if n := len(st.reports) - before; n < 9 || n > 12 {
+		if n := len(st.reports.take()); n < 9 || n > 12 {
 			t.Errorf("%d heartbeats in 10 s, want one a second", n)
 		}
 		stop()
-		if !slices.Equal(st.left, []string{"me"}) {
-			t.Errorf("withdrawn: %v, want me, although the context of Run had ended", st.left)
+		if left := st.left.take(); !slices.Equal(left, []string{"me"}) {
+			t.Errorf("withdrawn: %v, want me, although the context of Run had ended", left)
 		}
 	})
 }
@@ -166,10 +166,53 @@ func TestTheLimitIsNoticedBetweenTwoLooks(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
 		if c.Current() != nil || len(log.with("Cache is unverified")) != 1 {
-			t.Errorf("Current() = %v, logged %q; want nothing served, said once", c.Current(), log.all)
+			t.Errorf("Current() = %v, logged %q; want nothing served, said once", c.Current(), log.with(""))
 		}
 		c.Ring()
 		synctest.Wait()
 		wantRevs(t, c, "1 1 1 1")
+	})
+}
+
+func TestOnConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		var told list[int64]
+		var answer atomic.Bool
+		answer.Store(true)
+		var c *replica.Cache
+		c = start(t, st, func(o *replica.Options) {
+			o.OnConfig = func(_ context.Context, version int64) {
+				told.add(version)
+				time.Sleep(3 * time.Second) // the look does not wait for it
+				if answer.Load() {
+					c.SetConfig(config(version, nil))
+				}
+			}
+		})
+		bump := func(version int64) {
+			st.set(func(f *fakeStore) { f.data.head.Config = version })
+			c.Ring()
+			time.Sleep(10 * time.Second)
+		}
+		bump(4)
+		if got := told.take(); !slices.Equal(got, []int64{4}) || c.Status().Config != 4 {
+			t.Errorf("told of %v, follows %d; want 4 once", got, c.Status().Config)
+		}
+		if got := st.lastReport().Config; got != 4 {
+			t.Errorf("the registry shows config %d, want 4", got)
+		}
+		answer.Store(false)
+		bump(5)
+		if got := told.take(); len(got) < 2 {
+			t.Errorf("told of %v, want it repeated until the config is brought", got)
+		}
+		answer.Store(true)
+		time.Sleep(10 * time.Second)
+		if c.Status().Config != 5 {
+			t.Errorf("follows %d, want 5", c.Status().Config)
+		}
+		wantState(t, c, snapshot.StateFresh)
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	sourceTimeout = 30 * time.Second       // bounds one read of the source
-	coldSpread    = 250 * time.Millisecond // a cold start without Redis waits up to so long, so that a fleet does not load in step
+	coldSpread    = 250 * time.Millisecond // a load that a whole fleet may want at once waits up to so long
 	coldGrace     = 10 * time.Second       // how long Redis may answer and have nothing before a cold start reads the source
 	idleSource    = time.Hour              // nothing to do: the flag wakes us
 )
@@ -23,9 +23,10 @@ type sourceBook struct {
 	err     error     // why the newest load failed; nil when it did not
 	retryAt time.Time // not before this, unless a reader waits
 	wait    time.Duration
-	spread  float64 // 0.8 to 1.2, drawn anew for each load
-	batch   *batch  // readers waiting for the next load to begin
-	closed  bool    // nobody will load again
+	since   time.Time // when the cache was switched off or on
+	spread  float64   // 0 to 1, drawn anew for each load
+	batch   *batch    // readers waiting for the next load to begin
+	closed  bool      // nobody will load again
 }
 
 // judge says how pass-through stands: as well as the source does.
@@ -42,7 +43,7 @@ func (s *sourceBook) judge() (snapshot.State, string) {
 // note records how a load that began at start ended.
 func (s *sourceBook) note(start time.Time, err error, poll time.Duration) {
 	s.err = err
-	s.spread = 0.8 + 0.4*rand.Float64()
+	s.spread = rand.Float64()
 	if err == nil {
 		s.at, s.wait = start, poll
 	} else {
@@ -55,23 +56,23 @@ func (s *sourceBook) note(start time.Time, err error, poll time.Duration) {
 // readers; to learn whether pass-through works; and without Redis soon if
 // there is something we cannot serve, else at the refresher's interval.
 func (b *book) sourceDue() (at time.Time, due bool) {
-	spread := func(d time.Duration) time.Duration { return time.Duration(float64(d) * b.source.spread) }
+	soon := time.Duration(b.source.spread * float64(coldSpread))
+	spread := func(d time.Duration) time.Duration {
+		return time.Duration((0.8 + 0.4*b.source.spread) * float64(d))
+	}
 	switch {
 	case b.source.batch != nil:
 		return time.Time{}, true
 	case !b.config.Enabled:
-		due = b.source.at.IsZero() || b.source.err != nil
+		at, due = b.source.since.Add(soon), b.source.at.IsZero() || b.source.err != nil
 	case b.lookErr != nil && (b.lacking() != "" || b.tainted()):
-		at, due = b.failedAt.Add(spread(coldSpread)), true
-	case b.lacking() != "":
+		at, due = b.failedAt.Add(soon), true
+	case b.lacking() != "" && !b.complete:
 		at, due = b.startedAt.Add(spread(coldGrace)), true
 	case b.lookErr != nil && b.config.BackgroundRefresh.Enabled:
 		at, due = b.provenAt.Add(spread(b.config.Interval())), true
 	}
-	if at.Before(b.source.retryAt) {
-		at = b.source.retryAt
-	}
-	return at, due
+	return later(at, b.source.retryAt), due
 }
 
 // tainted reports whether a copy that has to be there was invalidated.
@@ -171,7 +172,7 @@ func (c *Cache) takeSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map
 func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map[snapshot.Kind]uint64) (map[snapshot.Kind]pulled, error) {
 	chosen := make(map[snapshot.Kind]pulled, len(snaps))
 	for kind, snap := range snaps {
-		if snap == nil || snap.Set == nil || snap.Set.Kind() != kind {
+		if kind.Index() < 0 || snap == nil || snap.Set == nil || snap.Set.Kind() != kind {
 			return nil, fmt.Errorf("the source's %s are not a snapshot of that kind: %w", kind, snapshot.ErrInvalid)
 		}
 		s := b.slot(kind)

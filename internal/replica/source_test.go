@@ -30,7 +30,7 @@ func TestAColdStartWithoutRedisReadsTheSource(t *testing.T) {
 		if ready, why := c.Ready(); !ready || why == "" {
 			t.Errorf("Ready() = %v, %q; want ready, and why it is not fresh", ready, why)
 		}
-		if got, err, _ := read(c, snapshot.Channels); err != nil || !got.Source || got.Stale {
+		if got, _, err := read(c, snapshot.Channels); err != nil || !got.Source || got.Stale {
 			t.Errorf("Read = %+v, %v; want the source's copy", got, err)
 		}
 
@@ -125,11 +125,11 @@ func TestTheSameContentFromTheSourceKeepsItsTags(t *testing.T) {
 		if src.loads.Load() == 0 {
 			t.Fatal("the source was not read")
 		}
-		pulls := st.pulls[snapshot.Channels]
+		pulls := st.pulled(snapshot.Channels)
 		st.set(func(f *fakeStore) { f.headErr = nil })
 		time.Sleep(2 * time.Second)
 		wantState(t, c, snapshot.StateFresh)
-		if st.pulls[snapshot.Channels] != pulls {
+		if st.pulled(snapshot.Channels) != pulls {
 			t.Error("pulled again although nothing had changed")
 		}
 	})
@@ -147,6 +147,27 @@ func TestWithoutRedisAnInvalidatedKindIsReadFromTheSource(t *testing.T) {
 		st.set(func(f *fakeStore) { f.headErr = errDown })
 		time.Sleep(5 * time.Second)
 		wantRevs(t, c, "2 2 2 2")
+		if tag := c.Status().Tags[snapshot.Channels]; !tag.Invalidated() {
+			t.Errorf("stands by %q, want still the invalid tag", tag)
+		}
+	})
+}
+
+func TestWithoutRedisTheSourceMayConfirmWhatWasInvalidated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, src := newStore(), &fakeSource{}
+		st.publish(1)
+		src.rev.Store(1)
+		c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
+		st.invalidate(snapshot.Channels)
+		c.Ring()
+		synctest.Wait()
+		st.set(func(f *fakeStore) { f.headErr = errDown })
+		time.Sleep(5 * time.Second)
+		wantRevs(t, c, "1 1 1 1")
+		if tag := c.Status().Tags[snapshot.Channels]; !tag.Invalidated() {
+			t.Errorf("stands by %q, want the invalid tag and not the one before it", tag)
+		}
 	})
 }
 

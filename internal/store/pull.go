@@ -22,8 +22,11 @@ const (
 // copy, whose tag then differs from the head's.
 //
 //	source  meta:KIND, changes:KIND, snapshot:KIND
+// Records of a newer schema are returned as they are: Meta.Schema says so, and
+// whether that can be served or replaced is for the caller to judge.
+//
 //	errors  snapshot.ErrUnknown      there is no snapshot, or part of it is gone
-//	        snapshot.ErrInvalid      what is there does not fit its digest, or has a newer schema
+//	        snapshot.ErrInvalid      what is there does not fit its digest
 //	        snapshot.ErrUnavailable  Redis did not answer
 //	cost    one round trip by changes; whole: one for each 1,000 records, and two
 func (s *Store) Pull(ctx context.Context, kind snapshot.Kind, have *snapshot.Snapshot) (*snapshot.Snapshot, error) {
@@ -72,8 +75,6 @@ func (s *Store) state(ctx context.Context, kind snapshot.Kind, after uint64) (sn
 		return m, nil, err
 	case m.Version == 0:
 		return m, nil, fmt.Errorf("snapshot of %s: %w", kind, snapshot.ErrUnknown)
-	case m.Schema > snapshot.Schema:
-		return m, nil, fmt.Errorf("snapshot of %s has schema %d, this build reads up to %d: %w", kind, m.Schema, snapshot.Schema, snapshot.ErrInvalid)
 	}
 	return m, changes.Val(), nil
 }

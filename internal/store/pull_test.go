@@ -83,7 +83,6 @@ func TestPullSaysWhatIsWrong(t *testing.T) {
 		{"one record is gone", func(f *fixture) { f.raw.HDel(ctx, f.keys.Snapshot(snapshot.Channels), "a") }, snapshot.ErrInvalid},
 		{"one record was edited by hand", func(f *fixture) { f.raw.HSet(ctx, f.keys.Snapshot(snapshot.Channels), "a", "{}") }, snapshot.ErrInvalid},
 		{"one record too many", func(f *fixture) { f.raw.HSet(ctx, f.keys.Snapshot(snapshot.Channels), "z", "{}") }, snapshot.ErrInvalid},
-		{"schema is newer", func(f *fixture) { f.raw.HSet(ctx, f.keys.Meta(snapshot.Channels), "schema", "99") }, snapshot.ErrInvalid},
 		{"snapshot is of another type", func(f *fixture) { f.raw.Set(ctx, f.keys.Snapshot(snapshot.Channels), "x", 0) }, snapshot.ErrInvalid},
 		{"meta is of another type", func(f *fixture) { f.raw.Set(ctx, f.keys.Meta(snapshot.Channels), "x", 0) }, snapshot.ErrInvalid},
 		{"digest is damaged", func(f *fixture) { f.raw.HSet(ctx, f.keys.Meta(snapshot.Channels), "digest", "x") }, snapshot.ErrInvalid},
@@ -96,6 +95,19 @@ func TestPullSaysWhatIsWrong(t *testing.T) {
 				t.Errorf("Pull() = %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestNewerSchemaIsForTheCallerToJudge(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	snap := f.publish(nil, set(1, "a", "b"))
+	f.raw.HSet(ctx, f.keys.Meta(snapshot.Channels), "schema", "99")
+	for _, have := range []*snapshot.Snapshot{nil, snap} {
+		got, err := f.Pull(ctx, snapshot.Channels, have)
+		if err != nil || got.Meta.Schema != 99 {
+			t.Errorf("Pull() = %+v, %v; want the snapshot with its schema", got, err)
+		}
 	}
 }
 
