@@ -19,12 +19,10 @@ const (
 // Pull returns kind as Redis has it now: by the changes since have when they
 // are all there and few, else whole. have may be nil. The result may be newer
 // than a head read before; when the head says N-invalid it is the last good
-// copy, whose tag then differs from the head's.
+// copy, whose tag then differs from the head's. Records of a newer schema are
+// returned as they are: whether they can be served is for the caller to judge.
 //
 //	source  meta:KIND, changes:KIND, snapshot:KIND
-// Records of a newer schema are returned as they are: Meta.Schema says so, and
-// whether that can be served or replaced is for the caller to judge.
-//
 //	errors  snapshot.ErrUnknown      there is no snapshot, or part of it is gone
 //	        snapshot.ErrInvalid      what is there does not fit its digest
 //	        snapshot.ErrUnavailable  Redis did not answer
