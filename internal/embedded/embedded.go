@@ -7,6 +7,7 @@
 // (redis_mode:embedded). Nothing survives the process. Time passes in steps of
 // a tick: a key goes up to one tick before or after its moment. A client that
 // does not read what it asked for holds up all others, for a second at most.
+// Scripts see small differences from Redis, which the package's tests list.
 package embedded
 
 import (
@@ -29,7 +30,7 @@ const tick = 50 * time.Millisecond
 // Server is a running embedded Redis.
 type Server struct {
 	redis    *miniredis.Miniredis
-	srv      *server.Server // of redis, which forgets it while closing
+	srv      *server.Server // of redis, which forgets it when closed
 	listener net.Listener
 	started  time.Time
 	once     sync.Once
@@ -94,8 +95,8 @@ func (s *Server) Close() {
 	s.once.Do(func() {
 		close(s.stop)
 		s.listener.Close()
-		// Connections end before the library is told to close: its own Close lets
-		// a script that waits for its turn run into a server that is gone.
+		// Connections end first: closing the library takes its lock, which a write
+		// to a client that does not read may hold.
 		s.redis.CtxCancel()
 		s.srv.Close()
 		s.running.Wait()

@@ -2,11 +2,8 @@ package embedded_test
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -191,83 +188,9 @@ func TestClientsMayTellOfThemselves(t *testing.T) {
 	}
 }
 
-func TestClientThatDoesNotReadIsCutAndOthersGoOn(t *testing.T) {
-	s, c := start(t)
-	stalled, err := net.Dial("tcp", s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = stalled.Close() })
-	if _, err := stalled.Write([]byte("*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nbell\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, time.Second, "the subscription stands", func() error {
-		if n := c.PubSubNumSub(t.Context(), "bell").Val()["bell"]; n != 1 {
-			return fmt.Errorf("%d subscribers", n)
-		}
-		return nil
-	})
-	message := strings.Repeat("x", 64<<10)
-	for range 400 { // far more than the sockets hold
-		if err := c.Publish(t.Context(), "bell", message).Err(); err != nil {
-			t.Fatalf("PUBLISH while another client does not read: %v", err)
-		}
-	}
-	testkit.Eventually(t, time.Second, "the stalled subscriber is gone", func() error {
-		if n := c.PubSubNumSub(t.Context(), "bell").Val()["bell"]; n != 0 {
-			return fmt.Errorf("%d subscribers", n)
-		}
-		return nil
-	})
-}
-
 func TestClusterClientsAreToldThatThereIsNone(t *testing.T) {
 	_, c := start(t)
-	if err := c.ClusterSlots(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "cluster support disabled") {
+	if err := c.Do(t.Context(), "cluster", "slots").Err(); err == nil || !strings.Contains(err.Error(), "cluster support disabled") {
 		t.Errorf("CLUSTER SLOTS = %v", err)
-	}
-}
-
-func TestCloseEndsABlockedServer(t *testing.T) {
-	s, c := start(t)
-	var all sync.WaitGroup
-	all.Go(func() { c.BLPop(t.Context(), time.Minute, "nothing comes") })
-	all.Go(func() { c.XRead(t.Context(), &redis.XReadArgs{Streams: []string{"nothing", "$"}, Block: time.Minute}) })
-	testkit.Eventually(t, time.Second, "both block", func() error {
-		if !strings.Contains(c.Info(t.Context(), "clients").Val(), "connected_clients:3") {
-			return errors.New("not yet")
-		}
-		return nil
-	})
-	begin := time.Now()
-	s.Close()
-	all.Wait()
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("Close took %v", took)
-	}
-}
-
-func TestCloseWhileScriptsRunAndSubscribersListen(t *testing.T) {
-	for range 50 {
-		s, c := start(t)
-		sub := c.Subscribe(t.Context(), "bell")
-		var all sync.WaitGroup
-		running := make(chan struct{}, 8)
-		for range cap(running) {
-			all.Go(func() {
-				for i := 0; c.Eval(t.Context(), "for i = 1, 500 do redis.call('PUBLISH', KEYS[1], 'x') end return 1", []string{"bell"}).Err() == nil; i++ {
-					if i == 0 {
-						running <- struct{}{}
-					}
-				}
-			})
-		}
-		for range cap(running) {
-			<-running
-		}
-		s.Close()
-		s.Close()
-		all.Wait()
-		_ = sub.Close()
 	}
 }

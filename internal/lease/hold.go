@@ -122,8 +122,8 @@ func (h *hold) lose(why string, gone bool) {
 
 	h.l.holds.Add(-1)
 	h.l.m.lost()
+	h.cancel(err) // before the log, which may be slow
 	h.l.log.Warn("Cache lock lost", "holder", h.l.holder, "why", why)
-	h.cancel(err)
 }
 
 func (h *hold) lostErr() error {

@@ -169,7 +169,6 @@ func TestLossEndsTheWork(t *testing.T) {
 		{"Redis died", ttl, func(s *testkit.RedisServer, _ *redis.Client) { s.Stop() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
 			s := testkit.Redis(t)
 			c := s.Client()
 			l := newLease(t, c, "k", lease.Options{TTL: ttl})

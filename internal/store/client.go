@@ -83,7 +83,7 @@ func newClient(rawURL string, poolSize int, read time.Duration) (redis.Universal
 			return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 		o.DisableIdentity = true
 		return redis.NewFailoverClient(o), nil
 	case len(u.Query()["addr"]) > 0:
@@ -92,7 +92,7 @@ func newClient(rawURL string, poolSize int, read time.Duration) (redis.Universal
 			return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 		o.ClusterStateReloadInterval = clusterReload
 		o.MaintNotificationsConfig, o.DisableIdentity = off, true
 		return redis.NewClusterClient(o), nil
@@ -102,7 +102,7 @@ func newClient(rawURL string, poolSize int, read time.Duration) (redis.Universal
 			return nil, fmt.Errorf("redis: URL: %w", scrub(err))
 		}
 		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.PoolSize = true, 1, poolSize
+		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 		o.MaintNotificationsConfig, o.DisableIdentity = off, true
 		return redis.NewClient(o), nil
 	}

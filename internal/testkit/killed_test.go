@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,12 +24,8 @@ const childEnv = "TESTKIT_CHILD"
 // folder of its own for everything temporary.
 func child(t *testing.T, role string, env ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
-	tmp, err := os.MkdirTemp("", "testkit-child-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(tmp) })
-	if err := os.Chmod(tmp, 0o755); err != nil { // the user postgres has to pass
+	tmp = t.TempDir()
+	if err := os.Chmod(filepath.Dir(tmp), 0o755); err != nil { // the user postgres has to pass
 		t.Fatal(err)
 	}
 	cmd = exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v")
@@ -52,6 +49,8 @@ func TestChild(t *testing.T) {
 }
 
 func TestKilledTestProcessLeavesNothing(t *testing.T) {
+	testkit.SharedRedis(t) // ends the test here where the child could not run
+	testkit.Postgres(t)
 	cmd, tmp := child(t, "servers")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

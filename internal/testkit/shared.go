@@ -3,6 +3,7 @@ package testkit
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -65,8 +66,8 @@ func Main(m *testing.M) int {
 	code := m.Run()
 	endsMu.Lock()
 	defer endsMu.Unlock()
-	for i := len(ends) - 1; i >= 0; i-- {
-		ends[i]()
+	for _, end := range slices.Backward(ends) {
+		end()
 	}
 	ends = nil
 	return code
