@@ -26,15 +26,12 @@ const (
 // break, after which anything may have been missed. Both must not block: they
 // run on the reading goroutine.
 func (s *Store) Listen(ctx context.Context, ring func(event string), gap func()) error {
-	for wait := retryMin; ctx.Err() == nil; {
+	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
 		if s.subscribe(ctx, ring, gap) {
 			wait = retryMin
 			gap()
 		}
-		if pause(ctx, wait/2+rand.N(wait)) != nil {
-			break
-		}
-		wait = min(2*wait, retryMax)
+		_ = pause(ctx, wait/2+rand.N(wait)) // cut short when ctx ends, which ends the loop
 	}
 	return nil
 }

@@ -110,8 +110,7 @@ func newClient(rawURL string, poolSize int, read time.Duration) (redis.Universal
 
 // scrub keeps an URL, and the password in it, out of an error.
 func scrub(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

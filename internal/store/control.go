@@ -155,8 +155,11 @@ func (s *Store) Refuse(ctx context.Context, r *snapshot.Refusal, o snapshot.Orde
 	_, err = s.c.Command.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.LPush(ctx, s.keys.Refused(r.Kind), body)
 		pipe.LTrim(ctx, s.keys.Refused(r.Kind), 0, s.o.RefusedLength-1)
-		pipe.Publish(ctx, s.keys.Events(), bell("refused", string(r.Kind), "", s.o.By, r.Guard))
 		return nil
 	})
-	return s.fault("refuse "+string(r.Kind), err)
+	if err != nil {
+		return s.fault("refuse "+string(r.Kind), err)
+	}
+	s.tell(ctx, bell("refused", string(r.Kind), "", s.o.By, r.Guard))
+	return nil
 }

@@ -37,12 +37,12 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 	_, err := s.c.Command.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		pipe.ZRem(ctx, s.keys.Replicas(), id)
 		pipe.Unlink(ctx, s.keys.Replica(id))
-		pipe.Publish(ctx, s.keys.Events(), bell("left", "", "", id, ""))
 		return nil
 	})
 	if err != nil {
 		return s.fault("withdraw replica", err)
 	}
+	s.tell(ctx, bell("left", "", "", id, ""))
 	return nil
 }
 
@@ -152,6 +152,13 @@ func bell(event, kind string, tag snapshot.Tag, by, reason string) string {
 		return "{}" // cannot be: plain strings always encode
 	}
 	return text
+}
+
+// tell rings the bell for what stands in Redis already. It is no part of the
+// transaction before it: a user without the right to publish would lose both,
+// and a bell that is not heard costs a poll.
+func (s *Store) tell(ctx context.Context, message string) {
+	_ = s.fault("ring", s.c.Command.Publish(ctx, s.keys.Events(), message).Err()) // counted
 }
 
 // Announce rings the bell for an event that has no data of its own in Redis,

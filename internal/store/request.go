@@ -183,7 +183,9 @@ func (s *Store) modeOf(p snapshot.Publication, c snapshot.Change) string {
 	switch {
 	case c.Base == nil || p.Incarnation == "" || c.Expect == "":
 		return whole
-	case c.Delta.Empty() && c.Expect == c.Base.Tag:
+	case c.Delta.Empty() && c.Expect == c.Base.Tag && c.Order.Lineage == c.Base.Meta.Order.Lineage:
+		// Another lineage needs a version even where the content is the same:
+		// a copy under an old tag would be taken for one of the old lineage.
 		return touch
 	case c.Delta.Empty():
 		return retag

@@ -3,7 +3,6 @@ package warmer_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -143,7 +142,7 @@ func (s *fakeStore) Publish(_ context.Context, p snapshot.Publication) (*snapsho
 	out := &snapshot.Published{Snapshots: map[snapshot.Kind]*snapshot.Snapshot{}, Records: map[snapshot.Kind]int{}}
 	for _, c := range p.Changes {
 		version := c.Expect.Version()
-		if c.Base == nil || !c.Delta.Empty() || c.Expect != c.Base.Tag {
+		if c.Base == nil || !c.Delta.Empty() || c.Expect != c.Base.Tag || c.Order.Lineage != c.Base.Meta.Order.Lineage {
 			version++
 			out.New = append(out.New, c.Kind)
 		}
@@ -245,7 +244,7 @@ type rig struct {
 func newRig(t *testing.T, src *fakeSource, st *fakeStore, lock fakeLock, serving fakeServing) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	w, err := warmer.New(src, st, lock, serving, warmer.Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Reg: reg})
+	w, err := warmer.New(src, st, lock, serving, warmer.Options{Log: slog.New(slog.DiscardHandler), Reg: reg})
 	if err != nil {
 		t.Fatal(err)
 	}

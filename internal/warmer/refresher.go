@@ -144,8 +144,12 @@ func (r *Refresher) follow(ctx context.Context) {
 	if err == nil && (at.Config != head.Config || at.Config != r.o.Config().Version) {
 		err = r.o.SyncConfig(ctx)
 	}
-	if err == nil {
-		_, err = r.w.Follow(ctx, r.o.Config().CacheConfig, at, "source changed")
+	switch c := r.o.Config(); {
+	case err != nil:
+	case !c.Enabled:
+		err = r.w.Clear(ctx) // who switched it off may not have come to that
+	default:
+		_, err = r.w.Follow(ctx, c.CacheConfig, at, "source changed")
 	}
 	var refused snapshot.Refused
 	state := ""

@@ -18,7 +18,8 @@ type run struct {
 	attempt string
 	rebuild bool
 	loaded  bool
-	after   int64 // a load with a greater number serves the requests; -1: none does
+	orders  map[snapshot.Kind]snapshot.Order // where Redis stands, once it was found to be further than we thought
+	after   int64                            // a load with a greater number serves the requests; -1: none does
 	req     Request
 	res     Result
 	records map[snapshot.Kind]int
@@ -45,12 +46,15 @@ func (r *run) once(ctx context.Context, held string) error {
 	if done, err := r.satisfied(ctx); done || err != nil {
 		return err
 	}
-	head, err := r.w.st.Head(ctx)
+	head, err := r.head(ctx)
 	if err != nil {
 		return err
 	}
 	bases, err := r.bases(ctx, head)
 	if err != nil {
+		return err
+	}
+	if err := r.askOrders(ctx); err != nil {
 		return err
 	}
 	load, err := r.w.st.BeginLoad(ctx)
@@ -79,6 +83,15 @@ func (r *run) once(ctx context.Context, held string) error {
 	return cmp.Or(err, r.turnDown(ctx, refused, catalog))
 }
 
+// head reads the head, and ends the warm if its config does not permit one.
+func (r *run) head(ctx context.Context) (snapshot.Head, error) {
+	head, err := r.w.st.Head(ctx)
+	if err == nil && r.w.o.Permit != nil {
+		err = r.w.o.Permit(ctx, head.Config)
+	}
+	return head, err
+}
+
 // satisfied reports whether somebody else has done what r is for.
 func (r *run) satisfied(ctx context.Context) (bool, error) {
 	if r.loaded || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
@@ -102,6 +115,24 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 		}
 	}
 	return done, nil
+}
+
+// askOrders asks Redis where it stands, after a load that was overtaken: a warm
+// that finds nothing new moves the order of a kind and leaves its tag, so our
+// copy of it may say less.
+func (r *run) askOrders(ctx context.Context) error {
+	if !r.loaded {
+		return nil
+	}
+	standings, err := r.w.st.Standings(ctx, r.req.Kinds)
+	if err != nil {
+		return err
+	}
+	r.orders = make(map[snapshot.Kind]snapshot.Order, len(standings))
+	for kind, st := range standings {
+		r.orders[kind] = st.Order
+	}
+	return nil
 }
 
 // bases returns, for each kind, the content in Redis that the head or the last
@@ -132,118 +163,6 @@ func (r *run) bases(ctx context.Context, head snapshot.Head) (map[snapshot.Kind]
 		}
 	}
 	return out, nil
-}
-
-// judge turns a catalog into the changes that may be published, and the
-// refusals of those that may not. One refused kind of the catalog holds back
-// the others: they belong to one state of the source.
-func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot, catalog *snapshot.Catalog) ([]snapshot.Change, snapshot.Refused, error) {
-	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
-		if prev := r.previous(kind, bases); prev != nil {
-			return prev.Set.Get(id)
-		}
-		return "", false
-	}, r.w.o.Guards.MaxRecordBytes)
-	var refusal *snapshot.Refusal
-	if errors.As(err, &refusal) {
-		return nil, snapshot.Refused{refusal}, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	var changes []snapshot.Change
-	var refused snapshot.Refused
-	for _, kind := range r.req.Kinds {
-		cand := candidates[kind]
-		if cand == nil {
-			return nil, nil, fmt.Errorf("load source: no %s in it: %w", kind, snapshot.ErrInvalid)
-		}
-		change, no, err := r.judgeKind(ctx, kind, bases, cand, catalog.Approved[kind])
-		switch {
-		case err != nil:
-			return nil, nil, err
-		case no != nil:
-			refused = append(refused, no)
-		default:
-			change.Expect = head.Tags[kind]
-			changes = append(changes, change)
-		}
-	}
-	if len(refused) > 0 {
-		changes = slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Kind.FromCatalog() })
-	}
-	return changes, refused, nil
-}
-
-// judgeKind compares one candidate with what is current.
-func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot, cand *snapshot.Candidate, ok snapshot.Approval) (snapshot.Change, *snapshot.Refusal, error) {
-	prev, had := r.previous(kind, bases), (*snapshot.Set)(nil)
-	if prev != nil {
-		had = prev.Set
-	}
-	if kind == snapshot.Analytics && prev != nil && prev.Meta.Order.Lineage == cand.Order.Lineage {
-		// Its revision is a clock, and clocks of two machines may disagree.
-		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
-	}
-	toPrev := snapshot.Diff(had, cand.Set)
-	no, err := r.guard(ctx, kind, prev, cand, len(toPrev.Removed), ok)
-	change := snapshot.Change{
-		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
-	}
-	if change.Base == nil {
-		change.Delta = snapshot.Diff(nil, cand.Set)
-	}
-	return change, no, err
-}
-
-// previous is what a candidate is compared with: the content in Redis, or, if
-// Redis has lost it, what this process serves.
-func (r *run) previous(kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot) *snapshot.Snapshot {
-	if base := bases[kind]; base != nil {
-		return base
-	}
-	return r.w.serving.Last(kind)
-}
-
-// guard returns the refusal of a candidate, or nil. A forced warm whose source
-// went back or was replaced begins a new lineage and starts over.
-func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snapshot, cand *snapshot.Candidate, removed int, ok snapshot.Approval) (*snapshot.Refusal, error) {
-	g := r.w.o.Guards
-	if no := g.ceilings(cand.Set); no != nil {
-		return no, nil
-	}
-	current := r.w.serving.Floor(kind)
-	had := 0
-	if prev != nil {
-		had = prev.Set.Len()
-		if prev.Meta.Order.Compare(current) > 0 {
-			current = prev.Meta.Order
-		}
-	}
-	if no := g.order(kind, current, cand.Order); no != nil {
-		if !r.req.Force {
-			return no, nil
-		}
-		if len(r.req.Kinds) < len(snapshot.Kinds) {
-			r.w.widen(r.c)
-			return nil, fmt.Errorf("a new lineage takes every kind: %w", snapshot.ErrStale)
-		}
-		if cand.Order.Compare(current) > 0 {
-			return nil, nil // the source's own id already sorts after the old one
-		}
-		id, err := r.w.src.MintLineage(ctx, current.Lineage)
-		if err != nil {
-			return nil, fmt.Errorf("begin a new lineage: %w", err)
-		}
-		r.w.log.Warn("Cache lineage begun: the source was replaced or restored, and force was given", "kind", kind,
-			"was", current, "lineage", id, "reason", r.req.Reason)
-		return nil, fmt.Errorf("lineage %s begun: %w", id, snapshot.ErrStale)
-	}
-	approved := ok.Revision > 0 && ok.Revision <= cand.Order.Revision && (prev == nil || ok.Revision > prev.Meta.Order.Revision)
-	if r.req.Force || approved {
-		return nil, nil
-	}
-	return g.shrink(kind, had, cand.Set.Len(), removed), nil
 }
 
 // publish brings in the changes and notes what is current now.

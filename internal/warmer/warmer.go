@@ -19,6 +19,11 @@ type Options struct {
 	Timeout time.Duration // of one warm, waiting for the lock included; 1 min
 	Log     *slog.Logger  // slog.Default()
 	Reg     prometheus.Registerer
+	// Permit, if set, is asked in every warm before the load, with the version
+	// of the config that the head names; its error ends the warm. It lets a
+	// config that has just reached Redis count, although nobody here follows it
+	// yet.
+	Permit func(ctx context.Context, config int64) error
 	// Loaded, if set, runs between the load and the publication.
 	Loaded func(ctx context.Context)
 }
@@ -145,7 +150,7 @@ func (w *Warmer) account(r *run, took time.Duration, err error) {
 			w.log.Error("Cache candidate refused, the current snapshot stays", "kind", one.Kind, "guard", one.Guard,
 				"detail", one.Detail, "reason", r.req.Reason)
 		}
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, snapshot.ErrDisabled):
 	default:
 		w.m.failed.Inc()
 		w.log.Warn("Cache warm failed, the current snapshot stays", "kinds", r.req.Kinds, "reason", r.req.Reason, "err", err)

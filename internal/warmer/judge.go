@@ -1,0 +1,125 @@
+package warmer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// judge turns a catalog into the changes that may be published, and the
+// refusals of those that may not. One refused kind of the catalog holds back
+// the others: they belong to one state of the source.
+func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot, catalog *snapshot.Catalog) ([]snapshot.Change, snapshot.Refused, error) {
+	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
+		if prev := r.previous(kind, bases); prev != nil {
+			return prev.Set.Get(id)
+		}
+		return "", false
+	}, r.w.o.Guards.MaxRecordBytes)
+	var refusal *snapshot.Refusal
+	if errors.As(err, &refusal) {
+		return nil, snapshot.Refused{refusal}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var changes []snapshot.Change
+	var refused snapshot.Refused
+	for _, kind := range r.req.Kinds {
+		cand := candidates[kind]
+		if cand == nil {
+			return nil, nil, fmt.Errorf("load source: no %s in it: %w", kind, snapshot.ErrInvalid)
+		}
+		change, no, err := r.judgeKind(ctx, kind, bases, cand, catalog.Approved[kind])
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case no != nil:
+			refused = append(refused, no)
+		default:
+			change.Expect = head.Tags[kind]
+			changes = append(changes, change)
+		}
+	}
+	if len(refused) > 0 {
+		changes = slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Kind.FromCatalog() })
+	}
+	return changes, refused, nil
+}
+
+// judgeKind compares one candidate with what is current.
+func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot, cand *snapshot.Candidate, ok snapshot.Approval) (snapshot.Change, *snapshot.Refusal, error) {
+	prev, had := r.previous(kind, bases), (*snapshot.Set)(nil)
+	if prev != nil {
+		had = prev.Set
+	}
+	if kind == snapshot.Analytics && prev != nil && prev.Meta.Order.Lineage == cand.Order.Lineage {
+		// Its revision is a clock, and clocks of two machines may disagree.
+		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
+	}
+	toPrev := snapshot.Diff(had, cand.Set)
+	no, err := r.guard(ctx, kind, prev, cand, len(toPrev.Removed), ok)
+	change := snapshot.Change{
+		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
+	}
+	if change.Base == nil {
+		change.Delta = snapshot.Diff(nil, cand.Set)
+	}
+	return change, no, err
+}
+
+// previous is what a candidate is compared with: the content in Redis, or, if
+// Redis has lost it, what this process serves.
+func (r *run) previous(kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot) *snapshot.Snapshot {
+	if base := bases[kind]; base != nil {
+		return base
+	}
+	return r.w.serving.Last(kind)
+}
+
+// guard returns the refusal of a candidate, or nil. A forced warm whose source
+// went back or was replaced begins a new lineage and starts over.
+func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snapshot, cand *snapshot.Candidate, removed int, ok snapshot.Approval) (*snapshot.Refusal, error) {
+	g := r.w.o.Guards
+	if no := g.ceilings(cand.Set); no != nil {
+		return no, nil
+	}
+	current := r.w.serving.Floor(kind)
+	if r.orders[kind].Compare(current) > 0 {
+		current = r.orders[kind]
+	}
+	had := 0
+	if prev != nil {
+		had = prev.Set.Len()
+		if prev.Meta.Order.Compare(current) > 0 {
+			current = prev.Meta.Order
+		}
+	}
+	if no := g.order(kind, current, cand.Order); no != nil {
+		if !r.req.Force {
+			return no, nil
+		}
+		if len(r.req.Kinds) < len(snapshot.Kinds) {
+			r.w.widen(r.c)
+			return nil, fmt.Errorf("a new lineage takes every kind: %w", snapshot.ErrStale)
+		}
+		if cand.Order.Compare(current) > 0 {
+			return nil, nil // the source's own id already sorts after the old one
+		}
+		id, err := r.w.src.MintLineage(ctx, current.Lineage)
+		if err != nil {
+			return nil, fmt.Errorf("begin a new lineage: %w", err)
+		}
+		r.w.log.Warn("Cache lineage begun: the source was replaced or restored, and force was given", "kind", kind,
+			"was", current, "lineage", id, "reason", r.req.Reason)
+		return nil, fmt.Errorf("lineage %s begun: %w", id, snapshot.ErrStale)
+	}
+	approved := ok.Revision > 0 && ok.Revision <= cand.Order.Revision && (prev == nil || ok.Revision > prev.Meta.Order.Revision)
+	if r.req.Force || approved {
+		return nil, nil
+	}
+	return g.shrink(kind, had, cand.Set.Len(), removed), nil
+}
