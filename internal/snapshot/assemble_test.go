@@ -72,7 +72,7 @@ func TestOneBrokenRecordHoldsBackNoOther(t *testing.T) {
 		"too long a record": func(c *snapshot.Channel) { c.Models = slices.Repeat([]string{strings.Repeat("m", 50)}, 100) },
 		"too many models":   func(c *snapshot.Channel) { c.Models = make([]string, 5000) },
 		"address w/o host":  func(c *snapshot.Channel) { c.BaseURL = "https://" },
-		"unparsable adress": func(c *snapshot.Channel) { c.BaseURL = "https://[::1" },
+		"no address at all": func(c *snapshot.Channel) { c.BaseURL = "https://[::1" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := good

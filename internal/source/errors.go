@@ -13,8 +13,7 @@ import (
 // unavailable wraps an error of the driver: what we tried, and that the source
 // did not answer as it must.
 func unavailable(what string, err error) error {
-	var connecting *pgconn.ConnectError
-	if errors.As(err, &connecting) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		// It carries the whole configuration, password included, and tells of
 		// each address on a line of its own.
 		return fmt.Errorf("%s: %w: %s", what, snapshot.ErrUnavailable, oneLine(err.Error()))

@@ -85,7 +85,7 @@ func (t *tx) exec(ctx context.Context, what, statement string, args ...any) erro
 // each calls scan for every row of a query. An error, whether of the query, of
 // one row or of the end, is an error of the whole: rows before it do not count.
 func (t *tx) each(ctx context.Context, table, query string, scan func(Rows) error, args ...any) error {
-	found, err := t.sql.QueryContext(ctx, query, args...)
+	found, err := t.sql.QueryContext(ctx, query, args...) //nolint:rowserrcheck // rows.Err below asks through the wrapper
 	if err != nil {
 		return unavailable("read "+table, err)
 	}
