@@ -1,0 +1,33 @@
+// Package e2e_test shows, on whole fleets, what the system promises. A line of
+// a test that begins with "figure:" is a measurement:
+//
+//	go test -v ./test/e2e | grep figure:
+package e2e_test
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/test/fleet"
+)
+
+func TestMain(m *testing.M) { os.Exit(fleet.Main(m)) }
+
+// percentile returns the value that share of all are at most.
+func percentile[T cmp.Ordered](all []T, share float64) T {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[max(0, int(float64(len(sorted))*share+0.999999)-1)]
+}
+
+// ms shows a duration in milliseconds.
+func ms(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
+
+// serves reads one record as a replica serves it. It is for any goroutine.
+func serves(t *testing.T, r *fleet.Replica, kind snapshot.Kind, id string, out any) bool {
+	a, err := r.Do(t.Context(), "GET", "/api/cache/snapshots/"+string(kind)+"/"+id, nil)
+	return err == nil && a.Success && a.Decode(out) == nil
+}

@@ -1,0 +1,88 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/app"
+	"github.com/routex/cachewarmer/internal/settings"
+)
+
+// inside is a replica in the test's own process.
+type inside struct {
+	app    *app.App
+	out    *buffer
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error // of Run, after ended
+}
+
+func (f *Fleet) inProcess(r *Replica) (running, error) {
+	s, err := settings.Load(nil, r.environ())
+	if err != nil {
+		return nil, err
+	}
+	p := &inside{out: &buffer{}, ended: make(chan struct{})}
+	log := slog.New(slog.NewTextHandler(p.out, &slog.HandlerOptions{Level: s.LogLevel}))
+	o := app.Options{Log: log, Build: app.Build{Version: "test"}}
+	if f.o.Loaded != nil {
+		o.Loaded = func(ctx context.Context) { f.o.Loaded(ctx, r.i) }
+	}
+	// Not the test's context: that ends before the cleaning, which stops us.
+	ctx, cancel := context.WithCancel(context.Background())
+	if p.app, err = app.New(ctx, s, o); err != nil {
+		cancel()
+		return nil, err
+	}
+	p.cancel = cancel
+	go func() {
+		defer close(p.ended)
+		p.err = p.app.Run(ctx)
+	}()
+	return p, nil
+}
+
+func (p *inside) addr() string          { return p.app.Addr() }
+func (p *inside) done() <-chan struct{} { return p.ended }
+func (p *inside) fault() string         { return "" }
+func (p *inside) log() string           { return p.out.String() }
+
+func (p *inside) stop() error {
+	p.cancel()
+	select {
+	case <-p.ended:
+		return p.err
+	case <-time.After(stopWithin):
+		return fmt.Errorf("it has not ended after %v", stopWithin)
+	}
+}
+
+func (p *inside) kill() { panic("fleet: only replicas that are processes can be killed") }
+
+func (p *inside) signal(syscall.Signal) error {
+	return errors.New("only replicas that are processes take signals")
+}
+
+// buffer is a log that is written and read at the same time.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
