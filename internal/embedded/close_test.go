@@ -113,9 +113,13 @@ func TestCloseWhileScriptsRunAndSubscribersListen(t *testing.T) {
 		running := make(chan struct{}, 8)
 		for range cap(running) {
 			all.Go(func() {
-				for i := 0; c.Eval(t.Context(), "for i = 1, 50 do redis.call('PUBLISH', KEYS[1], 'x') end return 1", []string{"bell"}).Err() == nil; i++ {
+				for i := 0; ; i++ {
+					err := c.Eval(t.Context(), "for i = 1, 50 do redis.call('PUBLISH', KEYS[1], 'x') end return 1", []string{"bell"}).Err()
 					if i == 0 {
 						running <- struct{}{}
+					}
+					if err != nil {
+						return
 					}
 				}
 			})

@@ -28,6 +28,7 @@ var postgresOnce = sync.OnceValues(startSharedPostgres)
 // The server trusts every local user and does not sync to disk.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
+	withoutServers(tb, "PostgreSQL")
 	if _, err := postgresBin(); err != nil {
 		missing(tb, "PostgreSQL", "postgresql")
 	}

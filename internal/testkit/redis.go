@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,21 +37,13 @@ type redisProcess struct {
 // command line, say otherwise. It costs about 10 ms.
 func Redis(tb testing.TB, args ...string) *RedisServer {
 	tb.Helper()
-	needRedis(tb)
+	Program(tb, "redis-server", "redis-server")
 	p := &redisProcess{dir: tb.TempDir(), args: args}
 	tb.Cleanup(p.kill)
 	if err := p.startAnywhere(); err != nil {
 		tb.Fatalf("start redis-server: %v", err)
 	}
 	return &RedisServer{tb: tb, redisProcess: p}
-}
-
-// needRedis ends the test when redis-server is not installed.
-func needRedis(tb testing.TB) {
-	tb.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		missing(tb, "redis-server", "redis-server")
-	}
 }
 
 // Addr returns host:port. It stays the same over Stop and Start.

@@ -22,7 +22,7 @@ var (
 // pause or flush it. It is killed when the process ends.
 func SharedRedis(tb testing.TB) *RedisServer {
 	tb.Helper()
-	needRedis(tb)
+	Program(tb, "redis-server", "redis-server")
 	p, err := redisOnce()
 	if err != nil {
 		tb.Fatalf("start the shared redis-server: %v", err)

@@ -3,6 +3,7 @@ package testkit
 import (
 	"crypto/rand"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -47,13 +48,30 @@ func Namespace(tb testing.TB) string {
 	return clean + "-" + strings.ToLower(rand.Text()[:10])
 }
 
-// missing ends a test whose server is not installed: a failure that says what
-// to install, or a skip when the run asked for tests without servers.
-func missing(tb testing.TB, program, debianPackage string) {
+// Program returns the path of a program that the test runs. A test run that
+// asked to do without servers and tools skips it; anywhere else a program that
+// is not installed is a failure that says what to install.
+func Program(tb testing.TB, name, debianPackage string) string {
+	tb.Helper()
+	withoutServers(tb, name)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(tb, name, debianPackage)
+	}
+	return path
+}
+
+// withoutServers skips the test in a run that asked for that.
+func withoutServers(tb testing.TB, program string) {
 	tb.Helper()
 	if os.Getenv(fastEnv) == "1" {
-		tb.Skipf("%s is not installed, and %s=1 asks for tests without servers", program, fastEnv)
+		tb.Skipf("it runs %s, and %s=1 asks for tests that need none", program, fastEnv)
 	}
+}
+
+// missing ends a test whose server is not installed and says what to install.
+func missing(tb testing.TB, program, debianPackage string) {
+	tb.Helper()
 	tb.Fatalf("%s is not installed: install the package %s, or run scripts/test, which does so (%s=1 skips such tests)",
 		program, debianPackage, fastEnv)
 }

@@ -19,8 +19,7 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 		}
 		return "", false
 	}, r.w.o.Guards.MaxRecordBytes)
-	var refusal *snapshot.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*snapshot.Refusal](err); ok {
 		return nil, snapshot.Refused{refusal}, nil
 	}
 	if err != nil {

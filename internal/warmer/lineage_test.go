@@ -3,6 +3,7 @@ package warmer_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -11,8 +12,7 @@ import (
 
 // guardOf is the guard that err names, "" for none.
 func guardOf(err error) string {
-	var refused snapshot.Refused
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[snapshot.Refused](err); ok {
 		return refused[0].Guard
 	}
 	return ""
@@ -83,9 +83,8 @@ func TestForcedLineageReachesEveryReplica(t *testing.T) {
 	if res := a.mustWarm(warmer.Request{Force: true, Reason: "meant"}); len(res.Published) != len(snapshot.Kinds) {
 		t.Errorf("the forced warm published %v, want every kind", res.Published)
 	}
-	for kind, snap := range st.snaps { // b has followed
-		served[kind] = snap
-	}
+	// b has followed
+	maps.Copy(served, st.snaps)
 	b.mustWarm(warmer.Request{})
 
 	// Redis is flushed while the source stands where b once refused it.
@@ -108,9 +107,7 @@ func TestRefusalIsForgottenOnceForced(t *testing.T) {
 		t.Fatalf("Warm() = %v, want a refusal by %s", err, snapshot.GuardShrink)
 	}
 	a.mustWarm(warmer.Request{Force: true, Reason: "meant"})
-	for kind, snap := range st.snaps {
-		served[kind] = snap
-	}
+	maps.Copy(served, st.snaps)
 	if _, err := st.Invalidate(ctx, snapshot.Kinds, "", 1); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package warmer_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -124,9 +125,7 @@ func TestGuardsSurviveAFlush(t *testing.T) {
 	served := fakeServing{}
 	r := newRig(t, newSource(5), newStore(), newLock(), served)
 	r.mustWarm(warmer.Request{})
-	for kind, snap := range r.st.snaps {
-		served[kind] = snap
-	}
+	maps.Copy(served, r.st.snaps)
 	r.st.mu.Lock()
 	r.st.head, r.st.snaps = snapshot.Head{Tags: map[snapshot.Kind]snapshot.Tag{}}, map[snapshot.Kind]*snapshot.Snapshot{}
 	r.st.mu.Unlock()

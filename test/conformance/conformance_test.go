@@ -12,11 +12,9 @@ package conformance_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -27,19 +25,6 @@ import (
 const base = "http://localhost:8080"
 
 func TestMain(m *testing.M) { os.Exit(fleet.Main(m)) }
-
-// need ends the test when a program that the examples call is not installed.
-func need(t *testing.T, program, debianPackage string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	advice := fmt.Sprintf("%s is not installed: install the package %s, or run scripts/test, which does so", program, debianPackage)
-	if os.Getenv("ROUTEX_TEST_FAST") == "1" {
-		t.Skip(advice)
-	}
-	t.Fatal(advice)
-}
 
 // answer is one answer of the API, or whatever else an example printed as JSON.
 type answer map[string]any
@@ -67,7 +52,7 @@ func (a answer) number(t *testing.T, path string) float64 {
 // at is the value under the path, nil where there is none.
 func (a answer) at(path string) any {
 	var v any = map[string]any(a)
-	for _, name := range strings.Split(path, ".") {
+	for name := range strings.SplitSeq(path, ".") {
 		m, ok := v.(map[string]any)
 		if !ok {
 			return nil

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // endless are the programs that the examples let run for ever, with how long
@@ -31,10 +33,10 @@ type shell struct {
 // proxy that stands for every other host, so that nothing leaves the machine.
 func newShell(t *testing.T, dir string) *shell {
 	t.Helper()
-	need(t, "bash", "bash")
-	need(t, "curl", "curl")
-	need(t, "jq", "jq")
-	need(t, "watch", "procps")
+	testkit.Program(t, "bash", "bash")
+	testkit.Program(t, "curl", "curl")
+	testkit.Program(t, "jq", "jq")
+	testkit.Program(t, "watch", "procps")
 	s := &shell{dir: dir}
 	bin := t.TempDir()
 	for name, seconds := range endless {

@@ -93,7 +93,7 @@ func demo(t *testing.T) string {
 	go func() {
 		done <- app.Demo(ctx, app.DemoOptions{
 			Replicas: 3, Port: freePorts(t, 3), Dir: t.TempDir(), Out: out,
-			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Log: slog.New(slog.DiscardHandler),
 		})
 	}()
 	t.Cleanup(func() {
@@ -189,6 +189,7 @@ func TestDemoMetricsAndTour(t *testing.T) {
 		}
 	})
 	t.Run("redis-cli tour", func(t *testing.T) {
+		testkit.Program(t, "redis-cli", "redis-tools")
 		port := regexp.MustCompile(`redis-cli -p (\d+)`).FindStringSubmatch(printed)
 		if port == nil {
 			t.Fatalf("the demo does not print the port of Redis:\n%s", printed)
@@ -202,7 +203,9 @@ func TestDemoMetricsAndTour(t *testing.T) {
 		}
 	})
 	t.Run("what the demo prints", func(t *testing.T) {
-		for _, block := range strings.Split(printed, "\n\n") {
+		testkit.Program(t, "redis-cli", "redis-tools")
+		testkit.Program(t, "sqlite3", "sqlite3")
+		for block := range strings.SplitSeq(printed, "\n\n") {
 			if lines := strings.TrimSpace(block); strings.HasPrefix(lines, "# ") {
 				run(t, lines, false)
 			}

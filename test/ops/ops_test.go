@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // at is the path of a file of the repository.
@@ -43,14 +45,7 @@ func write(t *testing.T, dir, name, body string) string {
 // it was content.
 func promtool(t *testing.T, args ...string) (string, bool) {
 	t.Helper()
-	path, err := exec.LookPath("promtool")
-	if err != nil {
-		const advice = "promtool is not installed: install the package prometheus, or run scripts/test, which does so"
-		if os.Getenv("ROUTEX_TEST_FAST") == "1" {
-			t.Skip(advice)
-		}
-		t.Fatal(advice)
-	}
+	path := testkit.Program(t, "promtool", "prometheus")
 	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
 	return string(out), err == nil
 }
