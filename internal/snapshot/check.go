@@ -16,17 +16,28 @@ const (
 	maxKeywords     = 500
 )
 
+// checkNames looks at what identifies a record, for machines and for people.
+func checkNames(id, name string) error {
+	for _, f := range []struct {
+		field, value string
+		max          int
+	}{{"id", id, maxIDBytes}, {"name", name, maxNameBytes}} {
+		switch {
+		case strings.TrimSpace(f.value) == "":
+			return fmt.Errorf("%s is blank: %w", f.field, ErrInvalid)
+		case len(f.value) > f.max:
+			return fmt.Errorf("%s has %d bytes, at most %d are allowed: %w", f.field, len(f.value), f.max, ErrInvalid)
+		}
+	}
+	return nil
+}
+
 // Check reports the first thing that keeps the channel from being used.
 func (c *Channel) Check() error {
+	if err := checkNames(c.ID, c.Name); err != nil {
+		return err
+	}
 	switch {
-	case strings.TrimSpace(c.ID) == "":
-		return fmt.Errorf("id is blank: %w", ErrInvalid)
-	case len(c.ID) > maxIDBytes:
-		return fmt.Errorf("id has %d bytes, at most %d are allowed: %w", len(c.ID), maxIDBytes, ErrInvalid)
-	case strings.TrimSpace(c.Name) == "":
-		return fmt.Errorf("name is blank: %w", ErrInvalid)
-	case len(c.Name) > maxNameBytes:
-		return fmt.Errorf("name has %d bytes, at most %d are allowed: %w", len(c.Name), maxNameBytes, ErrInvalid)
 	case c.APIKey == "" && c.Type != "custom":
 		return fmt.Errorf("apiKey is blank: %w", ErrInvalid)
 	case c.Weight < 0:
@@ -64,16 +75,10 @@ func checkBaseURL(s string) error {
 // Check reports the first thing that keeps the rule from being used. Whether
 // its target exists is for Assemble, which knows the channels.
 func (r *Rule) Check() error {
-	switch {
-	case strings.TrimSpace(r.ID) == "":
-		return fmt.Errorf("id is blank: %w", ErrInvalid)
-	case len(r.ID) > maxIDBytes:
-		return fmt.Errorf("id has %d bytes, at most %d are allowed: %w", len(r.ID), maxIDBytes, ErrInvalid)
-	case strings.TrimSpace(r.Name) == "":
-		return fmt.Errorf("name is blank: %w", ErrInvalid)
-	case len(r.Name) > maxNameBytes:
-		return fmt.Errorf("name has %d bytes, at most %d are allowed: %w", len(r.Name), maxNameBytes, ErrInvalid)
-	case strings.TrimSpace(r.TargetChannel) == "":
+	if err := checkNames(r.ID, r.Name); err != nil {
+		return err
+	}
+	if strings.TrimSpace(r.TargetChannel) == "" {
 		return fmt.Errorf("targetChannel is blank: %w", ErrInvalid)
 	}
 	if err := oneOf("type", r.Type, RuleTypes); err != nil {
