@@ -211,7 +211,7 @@ func (a *API) createChannel(w http.ResponseWriter, r *http.Request) (written, er
 	}
 	c, at, err := a.source.CreateChannel(r.Context(), c, value(key))
 	if err != nil {
-		return written{}, err
+		return written{}, badValues(err)
 	}
 	w.Header().Set("Location", "/api/channels/"+url.PathEscape(c.ID))
 	tags, err := a.publish(r.Context(), at)
@@ -238,7 +238,7 @@ func (a *API) updateChannel(_ http.ResponseWriter, r *http.Request) (written, er
 		return body.apply(c, a.mask(c))
 	}, reason)
 	if err != nil {
-		return written{}, err
+		return written{}, badValues(err)
 	}
 	tags, err := a.publish(r.Context(), at)
 	return written{data: a.show(c), tags: tags, failed: err}, nil

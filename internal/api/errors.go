@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,6 @@ var conditions = []struct {
 	{snapshot.ErrDisabled, codeConflict, "the cache is disabled; enable it with PUT /api/cache/config"},
 	{snapshot.ErrPinned, codeConflict, ""},
 	{snapshot.ErrPrecondition, codePrecondition, "it changed since you read it; read it again"},
-	{snapshot.ErrInvalid, codeInvalid, ""},
 }
 
 // problem is an error that knows its answer.
@@ -118,11 +118,21 @@ func fieldOf(err error) error {
 	if err == nil {
 		return nil
 	}
-	p := toProblem(err)
+	p := toProblem(badValues(err))
 	if m := leadingPath.FindStringSubmatch(p.message); m != nil && p.code == codeInvalid {
 		p.details = field{Path: m[1]}
 	}
 	return p
+}
+
+// badValues blames the caller for values that a check or the source would not
+// take. Anywhere else ErrInvalid is about something stored that is damaged, and
+// the caller has done nothing wrong.
+func badValues(err error) error {
+	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
+		return err
+	}
+	return &problem{code: codeInvalid, message: strings.Replace(err.Error(), ": "+snapshot.ErrInvalid.Error(), "", 1), cause: err}
 }
 
 // refusals is the detail of a warm or write that guards turned down.
@@ -147,11 +157,7 @@ func toProblem(err error) *problem {
 		if !errors.Is(err, c.is) {
 			continue
 		}
-		text := c.says
-		if text == "" {
-			text = strings.Replace(err.Error(), ": "+snapshot.ErrInvalid.Error(), "", 1)
-		}
-		return &problem{code: c.code, message: text, cause: err}
+		return &problem{code: c.code, message: cmp.Or(c.says, err.Error()), cause: err}
 	}
 	return &problem{code: codeInternal, message: "something broke inside; the log tells it under this request id", cause: err}
 }

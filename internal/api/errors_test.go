@@ -26,7 +26,7 @@ func TestEachErrorHasItsStatus(t *testing.T) {
 		code                 string
 	}{
 		{"a field out of bounds", nil, "PUT", "/api/cache/config", `{"backgroundRefresh":{"intervalMs":0}}`, 400, "INVALID_ARGUMENT"},
-		{"a condition ErrInvalid from inside", warmFails(snapshot.ErrInvalid), "POST", "/api/cache/warm", "", 400, "INVALID_ARGUMENT"},
+		{"values that the source does not take", func(r *rig) { r.source.fail = snapshot.ErrInvalid }, "POST", "/api/channels", `{"name":"x","type":"custom"}`, 400, "INVALID_ARGUMENT"},
 		{"a path nobody knows", nil, "GET", "/api/cache/history/channels", "", 404, "NOT_FOUND"},
 		{"the root", nil, "GET", "/", "", 404, "NOT_FOUND"},
 		{"a method nobody knows at a path nobody knows", nil, "BREW", "/coffee", "", 404, "NOT_FOUND"},
@@ -47,6 +47,7 @@ func TestEachErrorHasItsStatus(t *testing.T) {
 		{"guards that refuse several", warmFails(snapshot.Refused{refused, refused}), "POST", "/api/cache/warm", "", 422, "REJECTED"},
 		{"a source that was replaced", warmFails(snapshot.ErrLineage), "POST", "/api/cache/warm", "", 422, "REJECTED"},
 		{"a deletion that a guard refuses", func(r *rig) { r.source.guard = refused }, "DELETE", "/api/channels/c1", "", 422, "REJECTED"},
+		{"a damaged thing in Redis or in the source", warmFails(snapshot.ErrInvalid), "POST", "/api/cache/warm", "", 500, "INTERNAL"},
 		{"an error nobody knows", warmFails(errors.New("surprise")), "POST", "/api/cache/warm", "", 500, "INTERNAL"},
 		{"Redis that does not answer", warmFails(snapshot.ErrUnavailable), "POST", "/api/cache/warm", "", 503, "UNAVAILABLE"},
 		{"a database that does not answer", func(r *rig) { r.source.fail = snapshot.ErrUnavailable }, "GET", "/api/channels", "", 503, "UNAVAILABLE"},

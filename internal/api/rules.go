@@ -111,7 +111,7 @@ func (a *API) createRule(w http.ResponseWriter, r *http.Request) (written, error
 	}
 	rule, at, err := a.source.CreateRule(r.Context(), rule)
 	if err != nil {
-		return written{}, err
+		return written{}, badValues(err)
 	}
 	w.Header().Set("Location", "/api/routing/rules/"+url.PathEscape(rule.ID))
 	tags, err := a.publish(r.Context(), at)
@@ -139,7 +139,7 @@ func (a *API) updateRule(_ http.ResponseWriter, r *http.Request) (written, error
 	}
 	rule, at, err := a.source.UpdateRule(r.Context(), id, body.apply, reason)
 	if err != nil {
-		return written{}, err
+		return written{}, badValues(err)
 	}
 	tags, err := a.publish(r.Context(), at)
 	return written{data: rule, tags: tags, failed: err}, nil

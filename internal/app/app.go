@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +55,7 @@ type App struct {
 	store     *store.Store
 	db        *database
 	cache     *replica.Cache
+	state     *keeper // nil without a state folder
 	warmer    *warmer.Warmer
 	refresher *warmer.Refresher
 	leader    *lease.Lease
@@ -61,6 +64,7 @@ type App struct {
 	server    *http.Server
 
 	needs      needs
+	following  sync.Mutex // held while followed and the cache's config change, together
 	followed   atomic.Pointer[snapshot.VersionedConfig]
 	configured chan struct{} // 1 slot: followed changed
 	closers    []func() error
@@ -100,6 +104,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	if err != nil {
 		return nil, err
 	}
+	a.state = a.newKeeper(keyring)
 	if a.db, err = openDatabase(ctx, s.DatabaseURL, source.Options{Keyring: keyring, Log: a.log, Reg: a.reg, By: s.ReplicaID}); err != nil {
 		return nil, err
 	}
@@ -179,7 +184,8 @@ func (a *App) assemble() (err error) {
 		ID: s.ReplicaID, Address: a.advertised(), Build: a.o.Build.Version,
 		Poll: s.PollInterval, MaxUnverified: s.MaxUnverified, InvalidWait: s.InvalidWait,
 		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Role: a.role,
-		NeedWarm: a.needs.add, LoadSource: a.loadSource, OnConfig: a.fetchConfig, Log: a.log, Reg: a.reg,
+		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig,
+		Log: a.log, Reg: a.reg,
 	}); err != nil {
 		return err
 	}
@@ -188,7 +194,7 @@ func (a *App) assemble() (err error) {
 			MaxRemoved: s.GuardMaxRemoved, MaxRecords: s.GuardMaxRecords,
 			MaxBytes: int(s.GuardMaxBytes), MaxRecordBytes: int(s.GuardMaxRecordBytes),
 		},
-		Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
+		Permit: a.permit, Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
 	}); err != nil {
 		return err
 	}
@@ -221,8 +227,8 @@ func (a *App) advertised() string {
 // close closes what New opened, last first.
 func (a *App) close() error {
 	var errs []error
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		if err := a.closers[i](); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, closer := range slices.Backward(a.closers) {
+		if err := closer(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

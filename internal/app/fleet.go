@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,7 +45,11 @@ func (f fleet) Warm(ctx context.Context, req snapshot.WarmRequest) (map[string]s
 func (f fleet) Invalidate(ctx context.Context, kinds []snapshot.Kind, reason string) (map[string]snapshot.Tag, error) {
 	var all []snapshot.Kind
 	for _, kind := range kinds {
-		all = append(all, kind.Dependents()...)
+		for _, too := range kind.Dependents() {
+			if !slices.Contains(all, too) {
+				all = append(all, too)
+			}
+		}
 	}
 	tags, err := f.warmer.Invalidate(ctx, all, reason)
 	return byName(tags), err
@@ -72,17 +77,18 @@ func (f fleet) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 // SetConfig changes the config in the source, mirrors it in Redis and follows
 // it at once.
 func (f fleet) SetConfig(ctx context.Context, ifVersion *int64, change func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, map[string]snapshot.Tag, error) {
-	before := f.config()
-	c, err := f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, change)
+	var before snapshot.CacheConfig
+	c, err := f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, func(c *snapshot.CacheConfig) error {
+		before = *c
+		return change(c)
+	})
 	if err != nil {
 		return snapshot.VersionedConfig{}, nil, err
 	}
 	err = f.store.MirrorConfig(ctx, c, false)
 	f.follow(c)
-	if err == nil && before.Enabled && !c.Enabled {
-		// Nothing is cached any more: no replica may come back to these copies
-		// later and take them for current.
-		_, err = f.store.Invalidate(ctx, snapshot.Kinds, "cache disabled", 0)
+	if err == nil && !c.Enabled {
+		err = f.warmer.Clear(ctx)
 	}
 	if err == nil && !before.Enabled && c.Enabled {
 		ctx, cancel := context.WithTimeout(ctx, followWithin)

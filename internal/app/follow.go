@@ -16,6 +16,8 @@ func (a *App) config() snapshot.VersionedConfig { return *a.followed.Load() }
 
 // follow makes this replica follow c.
 func (a *App) follow(c snapshot.VersionedConfig) {
+	a.following.Lock()
+	defer a.following.Unlock()
 	old := a.followed.Swap(&c)
 	if old != nil && old.Version == c.Version && old.CacheConfig == c.CacheConfig {
 		return
@@ -41,6 +43,18 @@ func (a *App) fetchConfig(ctx context.Context, _ int64) {
 		return
 	}
 	a.follow(c)
+}
+
+// permit says whether a warm may go on when the head names that version of the
+// config: it may be one that we have not heard of yet, and switch the cache off.
+func (a *App) permit(ctx context.Context, version int64) error {
+	if version != 0 && version != a.config().Version {
+		a.fetchConfig(ctx, version)
+	}
+	if !a.config().Enabled {
+		return snapshot.ErrDisabled
+	}
+	return nil
 }
 
 // syncConfig mirrors the source's config into Redis and follows it. It is how

@@ -29,7 +29,7 @@ func (a *App) Run(ctx context.Context) error {
 
 	g, failed := errgroup.WithContext(work)
 	a.begin(work)
-	led := a.start(g, failed, lead)
+	led := a.start(failed, lead, g)
 	a.log.Info("serving", "address", a.Addr(), "replica", a.settings.ReplicaID, "namespace", a.settings.Namespace,
 		"embedded", a.redis != nil || a.o.Embedded, "version", a.o.Build.Version)
 
@@ -40,8 +40,8 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	a.api.Drain()
 	stopLead()
+	a.drain() // while the lease is handed over, which takes time if Redis is frozen
 	<-led
-	a.drain()
 	stopWork(errors.New("replica is stopping"))
 	err := errors.Join(g.Wait(), a.close())
 	if err == nil {
@@ -52,9 +52,9 @@ func (a *App) Run(ctx context.Context) error {
 
 // start runs every part in g. The channel it returns is closed when the
 // refresher's lease has been handed over.
-func (a *App) start(g *errgroup.Group, work, lead context.Context) <-chan struct{} {
+func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct{} {
 	for name, run := range map[string]func(context.Context) error{
-		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend,
+		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState,
 		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
 	} {
 		g.Go(func() error {

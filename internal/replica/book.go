@@ -27,6 +27,7 @@ type book struct {
 	slots    []slot // by Kind.Index
 	complete bool   // everything that has to be there once was; what is missed since does not make us unready
 	source   sourceBook
+	restored restoreBook
 
 	verifiedAt time.Time // start of the newest look that found last equal to the head
 	provenAt   time.Time // the same, or start of the newest source load, if that is later
@@ -149,7 +150,10 @@ func (b *book) verify(start time.Time, h snapshot.Head) {
 }
 
 // prove records that the content was found true by a look or load begun at start.
-func (b *book) prove(start time.Time) { b.provenAt = later(b.provenAt, start) }
+func (b *book) prove(start time.Time) {
+	b.provenAt = later(b.provenAt, start)
+	b.restored = restoreBook{}
+}
 
 // verdict is how one kind compares with a head.
 type verdict uint8

@@ -62,6 +62,11 @@ type Options struct {
 	// and while Redis is silent. The snapshots carry their Order and no Tag.
 	// nil: the source is never read directly.
 	LoadSource func(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error)
+	// Restore returns what an earlier run served, all that it had to have, and
+	// when that was last known to be true. The snapshots carry their tags. It is
+	// asked once, in a start at which neither Redis nor the source answers. nil:
+	// there is none.
+	Restore func() (map[snapshot.Kind]*snapshot.Snapshot, time.Time, error)
 	// OnConfig is told that the fleet's config has another version, until
 	// SetConfig has brought it. One call at a time, on a goroutine of its own.
 	OnConfig func(ctx context.Context, version int64)
@@ -139,7 +144,7 @@ func (c *Cache) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		c.pullLoop, c.sourceLoop, c.reportLoop, c.configLoop, c.expiryLoop, c.asker.run,
+		c.pullLoop, c.sourceLoop, c.restoreLoop, c.reportLoop, c.configLoop, c.expiryLoop, c.asker.run,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}

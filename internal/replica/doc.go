@@ -3,7 +3,8 @@
 //	start, bell, poll ──▶ look ──head──▶ compare ──differs──▶ pull ──▶ build ──▶ install ──▶ Current, Read
 //	                       │                │                             ▲          │
 //	                       │                └─no content──▶ NeedWarm      │          └──▶ registry
-//	                       └─Redis is silent──▶ source ───────────────────┘
+//	                       └─Redis is silent──▶ source ───────────────────┤
+//	                                              └─silent too──▶ Restore ┘
 //
 // What a reader may rely on:
 //
@@ -18,5 +19,7 @@
 //   - An invalidated copy is not served as good again before a pull that began
 //     after the invalidation was seen has brought content the head names.
 //   - A Redis without a head is "unknown", never "empty".
+//   - What Restore brought is only there for want of anything better, proves
+//     nothing, and says how old it is until a look or a load has proved it.
 //   - Read waits for Redis or the source only when there is no good copy.
 package replica

@@ -18,7 +18,7 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 		return state, why, false
 	}
 	if kind := b.lacking(); kind != "" && !b.complete {
-		return snapshot.StateLoading, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble()), false
+		return snapshot.StateLoading, b.restored.label(now, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble())), false
 	}
 	if !b.seen && b.lookErr == nil {
 		return snapshot.StateLoading, "no look at Redis yet", false
@@ -27,15 +27,16 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 	if since.IsZero() {
 		since = b.startedAt
 	}
+	trouble := b.restored.label(now, b.trouble())
 	if now.Sub(since) >= maxUnverified {
-		why := cmp.Or(b.trouble(), "no look has ended lately")
+		why := cmp.Or(trouble, "no look has ended lately")
 		return snapshot.StateUnverified, fmt.Sprintf("nothing proved it fresh for %v: %s", maxUnverified, why), false
 	}
 	if b.lookErr != nil {
-		return snapshot.StateDegraded, b.trouble(), false
+		return snapshot.StateDegraded, trouble, false
 	}
-	if why := b.trouble(); why != "" {
-		return snapshot.StateStale, why, b.pullErr == nil && b.onlyBehind()
+	if trouble != "" {
+		return snapshot.StateStale, trouble, b.pullErr == nil && b.onlyBehind()
 	}
 	return snapshot.StateFresh, "", false
 }

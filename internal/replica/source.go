@@ -54,7 +54,8 @@ func (s *sourceBook) note(start time.Time, err error, poll time.Duration) {
 
 // sourceDue says when to read the source next, if at all: at once for waiting
 // readers; to learn whether pass-through works; and without Redis soon if
-// there is something we cannot serve, else at the refresher's interval.
+// there is something we cannot serve, or only have from an earlier run, else at
+// the refresher's interval.
 func (b *book) sourceDue() (at time.Time, due bool) {
 	soon := time.Duration(b.source.spread * float64(coldSpread))
 	spread := func(d time.Duration) time.Duration {
@@ -65,7 +66,7 @@ func (b *book) sourceDue() (at time.Time, due bool) {
 		return time.Time{}, true
 	case !b.config.Enabled:
 		at, due = b.source.since.Add(soon), b.source.at.IsZero() || b.source.err != nil
-	case b.lookErr != nil && (b.lacking() != "" || b.tainted()):
+	case b.lookErr != nil && (b.lacking() != "" || b.tainted() || b.restored.served()):
 		at, due = b.failedAt.Add(soon), true
 	case b.lacking() != "" && !b.complete:
 		at, due = b.startedAt.Add(spread(coldGrace)), true

@@ -191,3 +191,49 @@ func (r *Keyring) Open(kind Kind, id string, s Sealed) (Secret, error) {
 	}
 	return Secret{string(plain)}, nil
 }
+
+// SealBytes encrypts plain, of any length, for the place that label names:
+//
+//	length of the key's id (1 byte) │ id │ nonce (12) │ ciphertext │ tag (16)
+//
+// A label has a space of its own: nothing sealed for a record opens under one,
+// nor the other way round.
+func (r *Keyring) SealBytes(label string, plain []byte) []byte {
+	aead := r.keys[r.first]
+	begin := 1 + len(r.first)
+	box := make([]byte, begin+aead.NonceSize(), begin+aead.NonceSize()+len(plain)+aead.Overhead())
+	box[0] = byte(len(r.first))
+	copy(box[1:], r.first)
+	_, _ = rand.Read(box[begin:]) // never fails: crypto/rand ends the process instead
+	return aead.Seal(box, box[begin:], plain, r.labelled(label, box[:begin]))
+}
+
+// OpenBytes decrypts what SealBytes made under label. The result lies in the
+// storage of box, which is overwritten. It returns ErrInvalid for anything that
+// was changed, cut, moved, or sealed with a key that is not at hand.
+func (r *Keyring) OpenBytes(label string, box []byte) ([]byte, error) {
+	if len(box) == 0 || len(box) < 1+int(box[0]) {
+		return nil, fmt.Errorf("%s is cut short: %w", label, ErrInvalid)
+	}
+	begin := 1 + int(box[0])
+	name := string(box[1:begin])
+	aead := r.keys[name]
+	if aead == nil {
+		return nil, fmt.Errorf("%s is sealed with key %q, which is not at hand: %w", label, name, ErrInvalid)
+	}
+	text := begin + aead.NonceSize()
+	if len(box) < text {
+		return nil, fmt.Errorf("%s is cut short: %w", label, ErrInvalid)
+	}
+	plain, err := aead.Open(box[text:text], box[begin:text], box[text:], r.labelled(label, box[:begin]))
+	if err != nil {
+		return nil, fmt.Errorf("%s does not open with key %q: %w", label, name, ErrInvalid)
+	}
+	return plain, nil
+}
+
+// labelled is what SealBytes ties to: no record is of the kind "", and the id
+// of the key is part of it, so that even that cannot be changed unnoticed.
+func (r *Keyring) labelled(label string, id []byte) []byte {
+	return append(append(r.bound("", label), 0), id...)
+}

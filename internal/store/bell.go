@@ -15,7 +15,7 @@ import (
 const (
 	pingEvery  = time.Second
 	silentFor  = 3 * time.Second
-	closeGrace = 2 * time.Second // PubSub.Close waits for a dial that is under way
+	closeGrace = time.Second // PubSub.Close waits for a dial that is under way, or for a server that is frozen
 	retryMin   = 50 * time.Millisecond
 	retryMax   = time.Second
 )

@@ -82,6 +82,8 @@ func (g Guards) order(kind snapshot.Kind, current, got snapshot.Order) *snapshot
 	if got.Lineage != current.Lineage {
 		why = "is another one: it was replaced"
 	}
-	return &snapshot.Refusal{Kind: kind, Guard: snapshot.GuardLineage,
-		Detail: fmt.Sprintf("the source %s (it says %s, current is %s); warm with force and a reason if that is meant", why, got, current)}
+	return &snapshot.Refusal{
+		Kind: kind, Guard: snapshot.GuardLineage,
+		Detail: fmt.Sprintf("the source %s (it says %s, current is %s); warm with force and a reason if that is meant", why, got, current),
+	}
 }

@@ -28,6 +28,7 @@ var ours = map[string][]string{
 	"proxy":    {"snapshot"},
 	"api":      {"snapshot"},
 	"settings": {"snapshot"},
+	"state":    {"snapshot"},
 	"embedded": {},
 	"testkit":  {"embedded"},
 	"app":      {anything},

@@ -45,7 +45,7 @@ func newShell(t *testing.T, dir string) *shell {
 			t.Fatal(err)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec timeout %s %s \"$@\"\n", seconds, real)
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

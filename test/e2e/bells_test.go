@@ -19,11 +19,10 @@ import (
 	"github.com/routex/cachewarmer/test/fleet"
 )
 
-// TestNoBellRings takes the right to publish messages away from everybody, so
+// noBellRings takes the right to publish messages away from everybody, so
 // that no replica hears of anything, and edits for a minute. What a replica
 // serves may then be out of date by one poll, and not by more.
-func TestNoBellRings(t *testing.T) {
-	t.Parallel()
+func noBellRings(t *testing.T) {
 	const (
 		edits = 60 * time.Second
 		poll  = time.Second
@@ -38,6 +37,7 @@ func TestNoBellRings(t *testing.T) {
 		t.Fatal(err)
 	}
 	bells := f.Metric("routex_replica_bells_total")
+	late := startLateness(t, f)
 
 	var seen [3][]observation
 	var watch sync.WaitGroup
@@ -45,8 +45,8 @@ func TestNoBellRings(t *testing.T) {
 	for i, r := range f.Replicas {
 		watch.Go(func() { seen[i] = observe(t, r, stop) })
 	}
-	written := edit(t, f, rand.New(rand.NewPCG(seed, 1)), edits) //nolint:gosec // which replica and when
-	time.Sleep(2 * bound)                                        // the last edit has its time too
+	written := edit(t, f, rand.New(rand.NewPCG(seed, 1)), edits)
+	time.Sleep(2 * bound) // the last edit has its time too
 	close(stop)
 	watch.Wait()
 
@@ -68,8 +68,9 @@ func TestNoBellRings(t *testing.T) {
 	}
 	t.Logf("figure: all pub/sub suppressed for %v: %d edits, %d versions, %d observations of 3 replicas, oldest content %s out of date (bound %v)",
 		edits, written, len(moves), count, ms(oldest), bound)
-	if oldest > bound {
-		t.Errorf("a replica served content that was %v out of date, want at most %v", oldest, bound)
+	// What the machine is late, the replicas cannot make good.
+	if allowed := bound + late.beyond(); oldest > allowed {
+		t.Errorf("a replica served content that was %v out of date, want at most %v", oldest, allowed)
 	}
 }
 
@@ -126,7 +127,7 @@ func observe(t *testing.T, r *fleet.Replica, stop <-chan struct{}) []observation
 		select {
 		case <-stop:
 			return all
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(15 * time.Millisecond):
 		}
 		asked := time.Now()
 		a, err := r.Do(t.Context(), http.MethodGet, "/api/cache/snapshots/channels/"+fleet.ChannelID(0), nil)

@@ -120,8 +120,8 @@ func (r *Replica) Get(path string, out any) *Answer {
 	return a
 }
 
-// Post, Put and Delete make a call that may be refused: the caller looks at
-// the Status. Body is as for Do.
+// Post makes a call that may be refused, as Put and Delete do: the caller looks
+// at the Status. Body is as for Do.
 func (r *Replica) Post(path string, body any, header ...string) *Answer {
 	r.f.tb.Helper()
 	return r.call(http.MethodPost, path, body, header...)
