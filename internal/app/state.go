@@ -80,7 +80,7 @@ func (a *App) keepState(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
-	_ = saveApart
+	a.saveState(saveApart)
 	return nil
 }
 
