@@ -110,8 +110,10 @@ func New(st Store, o Options) (*Cache, error) {
 		value *time.Duration
 		unset time.Duration
 	}{
-		{"Poll", &o.Poll, time.Second}, {"Heartbeat", &o.Heartbeat, time.Second},
-		{"MaxUnverified", &o.MaxUnverified, 30 * time.Second}, {"InvalidWait", &o.InvalidWait, 200 * time.Millisecond},
+		{"Poll", &o.Poll, time.Second},
+		{"Heartbeat", &o.Heartbeat, time.Second},
+		{"MaxUnverified", &o.MaxUnverified, 30 * time.Second},
+		{"InvalidWait", &o.InvalidWait, 200 * time.Millisecond},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("replica: %s is %v, want 0 or more", d.name, *d.value)
