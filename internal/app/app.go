@@ -183,17 +183,14 @@ func (a *App) assemble() (err error) {
 	if a.cache, err = replica.New(a.store, replica.Options{
 		ID: s.ReplicaID, Address: a.advertised(), Build: a.o.Build.Version,
 		Poll: s.PollInterval, MaxUnverified: s.MaxUnverified, InvalidWait: s.InvalidWait,
-		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Role: a.role,
+		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Guards: guards(s), Role: a.role,
 		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig,
 		Log: a.log, Reg: a.reg,
 	}); err != nil {
 		return err
 	}
 	if a.warmer, err = warmer.New(a.db, a.store, warmLock{lock}, serving{a.cache}, warmer.Options{
-		Guards: warmer.Guards{
-			MaxRemoved: s.GuardMaxRemoved, MaxRecords: s.GuardMaxRecords,
-			MaxBytes: int(s.GuardMaxBytes), MaxRecordBytes: int(s.GuardMaxRecordBytes),
-		},
+		Guards: guards(s),
 		Permit: a.permit, Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
 	}); err != nil {
 		return err
@@ -203,6 +200,14 @@ func (a *App) assemble() (err error) {
 		Changes: a.db.changes, Log: a.log,
 	})
 	return err
+}
+
+// guards are the limits that a load has to keep.
+func guards(s *settings.Settings) snapshot.Guards {
+	return snapshot.Guards{
+		MaxRemoved: s.GuardMaxRemoved, MaxRecords: s.GuardMaxRecords,
+		MaxBytes: int(s.GuardMaxBytes), MaxRecordBytes: int(s.GuardMaxRecordBytes),
+	}
 }
 
 // role is the part this replica plays now.

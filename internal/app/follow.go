@@ -136,7 +136,7 @@ func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snaps
 		return nil, err
 	}
 	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
-		if snap := a.cache.Current().Snapshot(kind); snap != nil {
+		if snap := a.cache.LastGood(kind); snap != nil {
 			return snap.Set.Get(id)
 		}
 		return "", false

@@ -50,6 +50,8 @@ type Options struct {
 	// would otherwise be served.
 	Refuse bool
 
+	Guards snapshot.Guards // what a copy read from the source has to keep
+
 	Role    func() snapshot.Role // the part this replica plays now; nil: always a follower
 	Builder Build                // makes the view; BuildView
 
@@ -123,6 +125,7 @@ func New(st Store, o Options) (*Cache, error) {
 	if o.Builder == nil {
 		o.Builder = BuildView
 	}
+	o.Guards = o.Guards.WithDefaults()
 	c := &Cache{
 		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o),
 		bell: newFlag(), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),

@@ -158,3 +158,11 @@ func (c *Cache) Floor() map[snapshot.Kind]snapshot.Order {
 	}
 	return floor
 }
+
+// LastGood returns the newest copy of kind, wherever it came from, also while it
+// is not served; nil if there never was one.
+func (c *Cache) LastGood(kind snapshot.Kind) *snapshot.Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.book.last.Snapshot(kind)
+}

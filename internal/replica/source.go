@@ -152,7 +152,7 @@ func (c *Cache) takeSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map
 	defer c.building.Unlock()
 	c.mu.Lock()
 	base := c.book.last
-	chosen, err := c.book.chooseSource(snaps, dirty)
+	chosen, err := c.book.chooseSource(snaps, dirty, c.o.Guards)
 	c.mu.Unlock()
 	if err != nil || len(chosen) == 0 {
 		return err
@@ -169,8 +169,8 @@ func (c *Cache) takeSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map
 
 // chooseSource returns what of a load is to be installed. While Redis answers
 // that is only what was never there. The guards are those a reader can apply:
-// nothing older, and nothing that lost everything or half of its records.
-func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map[snapshot.Kind]uint64) (map[snapshot.Kind]pulled, error) {
+// nothing older, nothing too large, and nothing that lost too many of its records.
+func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map[snapshot.Kind]uint64, guards snapshot.Guards) (map[snapshot.Kind]pulled, error) {
 	chosen := make(map[snapshot.Kind]pulled, len(snaps))
 	for kind, snap := range snaps {
 		if kind.Index() < 0 || snap == nil || snap.Set == nil || snap.Set.Kind() != kind {
@@ -184,8 +184,9 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 			snap = s.snap // what is here stays, with its tag
 		case snap.Meta.Order.Compare(s.floor) < 0:
 			return nil, fmt.Errorf("the source's %s are at %s, %s was served: %w", kind, snap.Meta.Order, s.floor, snapshot.ErrLineage)
-		case s.snap != nil && shrunk(kind, s.snap.Set, snap.Set):
-			return nil, fmt.Errorf("the source has %d %s, %d were served: %w", snap.Set.Len(), kind, s.snap.Set.Len(), snapshot.ErrInvalid)
+		}
+		if no := refuse(guards, s.snap, snap.Set); no != nil {
+			return nil, fmt.Errorf("the source's copy is not taken: %w: %w", no, snapshot.ErrInvalid)
 		}
 		chosen[kind] = pulled{snap: snap, dirty: dirty[kind]}
 	}
@@ -202,18 +203,12 @@ func (b *book) proveBy(chosen map[snapshot.Kind]pulled, start time.Time) {
 	b.prove(start)
 }
 
-// shrunk reports a set that lost all its records, or half of ten or more.
-func shrunk(kind snapshot.Kind, was, now *snapshot.Set) bool {
-	if kind != snapshot.Channels && kind != snapshot.RoutingRules {
-		return false
+// refuse judges a set against the one served before, if there is one.
+func refuse(guards snapshot.Guards, was *snapshot.Snapshot, now *snapshot.Set) *snapshot.Refusal {
+	if no := guards.Ceilings(now); no != nil || was == nil {
+		return no
 	}
-	removed := 0
-	for _, id := range was.IDs() {
-		if _, stays := now.Get(id); !stays {
-			removed++
-		}
-	}
-	return removed > 0 && (now.Len() == 0 || (was.Len() >= 10 && 2*removed >= was.Len()))
+	return guards.Shrink(now.Kind(), was.Set.Len(), now.Len(), len(snapshot.Diff(was.Set, now).Removed))
 }
 
 // errNoSource is what reads in pass-through get when there is nobody to ask.

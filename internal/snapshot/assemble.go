@@ -17,14 +17,15 @@ type Catalog struct {
 	Prices    []Price
 	Summary   *Summary // nil when analytics was not asked for
 	Broken    []Fault  // rows that are not records, such as a models column that is no JSON
-	// Approved holds, by kind, the revision up to which an operator approved
-	// removals, and why. It waives the guards empty and shrink.
-	Approved map[Kind]Approval
+	// Approved lists, by kind, the records whose removal somebody asked for
+	// through the API. The guards empty and shrink do not count them.
+	Approved map[Kind][]Approval
 }
 
-// Approval waives the shrink guards for removals up to a revision.
+// Approval says that a record was removed, or disabled, on purpose.
 type Approval struct {
-	Revision int64
+	ID       string
+	Revision int64 // of the kind, by that removal
 	Reason   string
 }
 

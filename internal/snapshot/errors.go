@@ -58,8 +58,8 @@ const (
 	GuardLineage   = "lineage"
 )
 
-// Guards lists every guard, for metrics that start at zero.
-var Guards = []string{GuardEmpty, GuardShrink, GuardDuplicate, GuardCount, GuardBytes, GuardLineage}
+// GuardNames lists every guard, for metrics that start at zero.
+var GuardNames = []string{GuardEmpty, GuardShrink, GuardDuplicate, GuardCount, GuardBytes, GuardLineage}
 
 // Error says which kind was refused, why, and how an operator passes the guard.
 func (r *Refusal) Error() string {

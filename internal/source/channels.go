@@ -134,7 +134,7 @@ func (t *tx) checkChannel(ctx context.Context, ch *snapshot.Channel) (models str
 //	        whatever f returned
 func (d *DB) UpdateChannel(ctx context.Context, id string, f func(*snapshot.Channel) (*snapshot.Secret, error), a *Approve) (snapshot.Channel, snapshot.Written, error) {
 	var ch snapshot.Channel
-	w, err := d.changeChannel(ctx, id, a, func(t *tx, was *channelRow) (stays bool, err error) {
+	w, err := d.changeChannel(ctx, id, a, "disabled through the API", func(t *tx, was *channelRow) (stays bool, err error) {
 		if ch, err = t.applyChannel(was, f); err != nil {
 			return false, err
 		}
@@ -178,7 +178,7 @@ func (t *tx) applyChannel(was *channelRow, f func(*snapshot.Channel) (*snapshot.
 //	errors  snapshot.ErrNotFound  there is no such channel
 //	        *snapshot.Refusal     it is the last enabled one, and a is nil
 func (d *DB) DeleteChannel(ctx context.Context, id string, a *Approve) (snapshot.Written, error) {
-	w, err := d.changeChannel(ctx, id, a, func(t *tx, _ *channelRow) (bool, error) {
+	w, err := d.changeChannel(ctx, id, a, "deleted through the API", func(t *tx, _ *channelRow) (bool, error) {
 		return false, t.exec(ctx, "delete channel", "DELETE FROM channels WHERE id = $1", id)
 	})
 	if err != nil {
@@ -188,8 +188,9 @@ func (d *DB) DeleteChannel(ctx context.Context, id string, a *Approve) (snapshot
 }
 
 // changeChannel locks a row, lets change write, and guards the result: change
-// says whether the channel stays enabled.
-func (d *DB) changeChannel(ctx context.Context, id string, a *Approve, change func(*tx, *channelRow) (stays bool, err error)) (w snapshot.Written, err error) {
+// says whether the channel stays enabled. One that does not was removed on
+// purpose, for the reason that a gives or else because of what.
+func (d *DB) changeChannel(ctx context.Context, id string, a *Approve, what string, change func(*tx, *channelRow) (stays bool, err error)) (w snapshot.Written, err error) {
 	if err := checkApproval(a); err != nil {
 		return w, err
 	}
@@ -205,14 +206,15 @@ func (d *DB) changeChannel(ctx context.Context, id string, a *Approve, change fu
 		if err != nil {
 			return err
 		}
-		if was.Status == snapshot.StatusEnabled && !stays && a == nil {
+		gone := was.Status == snapshot.StatusEnabled && !stays
+		if gone && a == nil {
 			if err := t.refuseEmpty(ctx); err != nil {
 				return err
 			}
 		}
 		w, err = t.written(ctx, channelKinds...)
-		if err == nil && a != nil {
-			err = t.approve(ctx, w, a.Reason)
+		if err == nil && gone {
+			err = t.approve(ctx, w, snapshot.Channels, id, because(a, what))
 		}
 		return err
 	})

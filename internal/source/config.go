@@ -45,11 +45,15 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func
 		if ifVersion != nil && *ifVersion != c.Version {
 			return fmt.Errorf("version is %d, not %d: %w", c.Version, *ifVersion, snapshot.ErrPrecondition)
 		}
+		before := c.CacheConfig
 		if err := f(&c.CacheConfig); err != nil {
 			return err
 		}
 		if err := c.Check(); err != nil {
 			return err
+		}
+		if c.CacheConfig == before {
+			return nil // no new version: whoever holds this one still does
 		}
 		body, err := snapshot.Encode(c.CacheConfig)
 		if err != nil {

@@ -21,7 +21,7 @@ type Revisions struct {
 }
 
 // Approve is an operator's written consent to a removal that a guard would
-// refuse. Only the Reason is read; the source fills in the revision.
+// refuse. Only the Reason is read; the source fills in the rest.
 type Approve = snapshot.Approval
 
 // Revisions asks where the source stands.
@@ -115,17 +115,29 @@ func (t *tx) written(ctx context.Context, kinds ...snapshot.Kind) (snapshot.Writ
 	return w, nil
 }
 
-// approve records an operator's consent at the revisions just written.
-func (t *tx) approve(ctx context.Context, w snapshot.Written, reason string) error {
-	for kind, revision := range w.Revisions {
-		if err := t.exec(ctx, "record approval",
-			`INSERT INTO approvals (kind, revision, reason, at) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (kind, revision) DO UPDATE SET reason = excluded.reason, at = excluded.at`,
-			string(kind), revision, reason, time.Now().UnixMilli()); err != nil {
-			return err
-		}
+// approvalsFor is how long a removal is remembered as one that was meant. It has
+// to be published by then, or an operator is asked again.
+const approvalsFor = 7 * 24 * time.Hour
+
+// approve records that the removal of id, at the revision just written, is meant.
+func (t *tx) approve(ctx context.Context, w snapshot.Written, kind snapshot.Kind, id, reason string) error {
+	now := time.Now()
+	err := t.exec(ctx, "record approval",
+		`INSERT INTO approvals (kind, id, revision, reason, at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, reason = excluded.reason, at = excluded.at`,
+		string(kind), id, w.Revisions[kind], reason, now.UnixMilli())
+	if err != nil {
+		return err
 	}
-	return nil
+	return t.exec(ctx, "forget old approvals", "DELETE FROM approvals WHERE at < $1", now.Add(-approvalsFor).UnixMilli())
+}
+
+// because is the reason given, or else what happened.
+func because(a *Approve, what string) string {
+	if a != nil {
+		return a.Reason
+	}
+	return what
 }
 
 // checkApproval reports an approval without the reason it must have.
@@ -139,18 +151,16 @@ func checkApproval(a *Approve) error {
 	return storable(a.Reason)
 }
 
-// approved returns the newest approval of each kind.
-func (t *tx) approved(ctx context.Context) (map[snapshot.Kind]snapshot.Approval, error) {
-	out := map[snapshot.Kind]snapshot.Approval{}
-	const query = `SELECT kind, revision, reason FROM approvals a
-		WHERE revision = (SELECT MAX(revision) FROM approvals b WHERE b.kind = a.kind)`
-	err := t.each(ctx, "approvals", query, func(r Rows) error {
+// approved returns the removals that were meant, by kind.
+func (t *tx) approved(ctx context.Context) (map[snapshot.Kind][]snapshot.Approval, error) {
+	out := map[snapshot.Kind][]snapshot.Approval{}
+	err := t.each(ctx, "approvals", "SELECT kind, id, revision, reason FROM approvals ORDER BY kind, id", func(r Rows) error {
 		var kind string
 		var a snapshot.Approval
-		if err := r.Scan(&kind, &a.Revision, &a.Reason); err != nil {
+		if err := r.Scan(&kind, &a.ID, &a.Revision, &a.Reason); err != nil {
 			return err
 		}
-		out[snapshot.Kind(kind)] = a
+		out[snapshot.Kind(kind)] = append(out[snapshot.Kind(kind)], a)
 		return nil
 	})
 	return out, err

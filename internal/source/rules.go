@@ -170,14 +170,12 @@ func (d *DB) DeleteRule(ctx context.Context, id string, a *Approve) (snapshot.Wr
 	return w, nil
 }
 
-// changeRule locks a row, lets change write, and records the approval when the
-// rule was enabled and does not stay so, or a is given.
-func (d *DB) changeRule(ctx context.Context, id string, a *Approve, reason string, change func(*tx, *ruleRow) (stays bool, err error)) (w snapshot.Written, err error) {
+// changeRule locks a row and lets change write, which says whether the rule
+// stays enabled. One that does not was removed on purpose, for the reason that a
+// gives or else because of what.
+func (d *DB) changeRule(ctx context.Context, id string, a *Approve, what string, change func(*tx, *ruleRow) (stays bool, err error)) (w snapshot.Written, err error) {
 	if err := checkApproval(a); err != nil {
 		return w, err
-	}
-	if a != nil {
-		reason = a.Reason
 	}
 	err = d.writing(ctx, func(t *tx) error {
 		was, err := t.rule(ctx, id, t.dialect().forUpdate)
@@ -192,8 +190,8 @@ func (d *DB) changeRule(ctx context.Context, id string, a *Approve, reason strin
 			return err
 		}
 		w, err = t.written(ctx, snapshot.RoutingRules)
-		if err == nil && (a != nil || !stays) {
-			err = t.approve(ctx, w, reason)
+		if err == nil && was.Enabled && !stays {
+			err = t.approve(ctx, w, snapshot.RoutingRules, id, because(a, what))
 		}
 		return err
 	})

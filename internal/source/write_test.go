@@ -3,6 +3,7 @@ package source_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,9 +157,11 @@ func TestLastEnabledChannelIsGuarded(t *testing.T) {
 			ch.Status = snapshot.StatusDisabled
 			return nil, nil
 		}
-		if _, _, err := d.UpdateChannel(ctx, off.ID, disable, nil); err != nil {
+		_, offW, err := d.UpdateChannel(ctx, off.ID, disable, nil)
+		if err != nil {
 			t.Fatalf("disabling one of two: %v", err)
 		}
+		offAt := offW.Revisions[snapshot.Channels]
 		for _, write := range []func(*source.Approve) (snapshot.Written, error){
 			func(ok *source.Approve) (snapshot.Written, error) {
 				_, w, err := d.UpdateChannel(ctx, a.ID, disable, ok)
@@ -179,11 +182,12 @@ func TestLastEnabledChannelIsGuarded(t *testing.T) {
 			if err != nil {
 				t.Fatalf("with approval: %v", err)
 			}
-			want := map[snapshot.Kind]snapshot.Approval{}
-			for _, k := range []snapshot.Kind{snapshot.Channels, snapshot.Models} {
-				want[k] = snapshot.Approval{Revision: w.Revisions[k], Reason: "moving house"}
+			want := []snapshot.Approval{
+				{ID: a.ID, Revision: w.Revisions[snapshot.Channels], Reason: "moving house"},
+				{ID: off.ID, Revision: offAt, Reason: "disabled through the API"},
 			}
-			if got := load(t, d).Approved; !cmp.Equal(got, want) {
+			slices.SortFunc(want, func(a, b snapshot.Approval) int { return strings.Compare(a.ID, b.ID) })
+			if got := load(t, d).Approved[snapshot.Channels]; !cmp.Equal(got, want) {
 				t.Errorf("Approved: %s", cmp.Diff(want, got))
 			}
 			if _, _, err := d.UpdateChannel(ctx, a.ID, func(ch *snapshot.Channel) (*snapshot.Secret, error) {
@@ -205,23 +209,31 @@ func TestRemovedRulesAreApproved(t *testing.T) {
 		d, ctx := open(t, e), t.Context()
 		addChannel(t, d, "a")
 		r1, r2, r3 := addRule(t, d, "r1", "a"), addRule(t, d, "r2", "a"), addRule(t, d, "r3", "a")
-		approved := func() snapshot.Approval { return load(t, d).Approved[snapshot.RoutingRules] }
+		approved := func(id string) (got snapshot.Approval) {
+			for _, a := range load(t, d).Approved[snapshot.RoutingRules] {
+				if a.ID == id {
+					got = a
+				}
+			}
+			return got
+		}
+		expect := func(what, id, reason string, w snapshot.Written, err error) {
+			t.Helper()
+			want := snapshot.Approval{ID: id, Revision: w.Revisions[snapshot.RoutingRules], Reason: reason}
+			if got := approved(id); err != nil || got != want {
+				t.Errorf("%s: %v, approval %+v, want %+v", what, err, got, want)
+			}
+		}
 		rename := func(r *snapshot.Rule) error { r.Name += "x"; return nil }
-		if _, _, err := d.UpdateRule(ctx, r1.ID, rename, nil); err != nil || approved() != (snapshot.Approval{}) {
-			t.Errorf("renaming: %v, approval %+v", err, approved())
+		if _, _, err := d.UpdateRule(ctx, r1.ID, rename, &source.Approve{Reason: "forced"}); err != nil || approved(r1.ID) != (snapshot.Approval{}) {
+			t.Errorf("renaming: %v, approval %+v; want none, nothing was removed", err, approved(r1.ID))
 		}
 		w, err := d.DeleteRule(ctx, r1.ID, nil)
-		if want := (snapshot.Approval{Revision: w.Revisions[snapshot.RoutingRules], Reason: "deleted through the API"}); err != nil || approved() != want {
-			t.Errorf("deleting: %v, approval %+v, want %+v", err, approved(), want)
-		}
+		expect("deleting", r1.ID, "deleted through the API", w, err)
 		w, err = d.DeleteRule(ctx, r2.ID, &source.Approve{Reason: "out of use"})
-		if want := (snapshot.Approval{Revision: w.Revisions[snapshot.RoutingRules], Reason: "out of use"}); err != nil || approved() != want {
-			t.Errorf("deleting with a reason: %v, approval %+v, want %+v", err, approved(), want)
-		}
+		expect("deleting with a reason", r2.ID, "out of use", w, err)
 		_, w, err = d.UpdateRule(ctx, r3.ID, func(r *snapshot.Rule) error { r.Enabled, r.TargetChannel = false, "gone"; return nil }, nil)
-		if want := (snapshot.Approval{Revision: w.Revisions[snapshot.RoutingRules], Reason: "disabled through the API"}); err != nil || approved() != want {
-			t.Errorf("disabling: %v, approval %+v, want %+v", err, approved(), want)
-		}
+		expect("disabling", r3.ID, "disabled through the API", w, err)
 	})
 }
 

@@ -225,6 +225,8 @@ type fakeServing map[snapshot.Kind]*snapshot.Snapshot
 
 func (s fakeServing) Last(kind snapshot.Kind) *snapshot.Snapshot { return s[kind] }
 
+func (s fakeServing) LastGood(kind snapshot.Kind) *snapshot.Snapshot { return s[kind] }
+
 func (s fakeServing) Floor(kind snapshot.Kind) snapshot.Order {
 	if snap := s[kind]; snap != nil {
 		return snap.Meta.Order

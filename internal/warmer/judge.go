@@ -50,7 +50,7 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 }
 
 // judgeKind compares one candidate with what is current.
-func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot, cand *snapshot.Candidate, ok snapshot.Approval) (snapshot.Change, *snapshot.Refusal, error) {
+func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot, cand *snapshot.Candidate, ok []snapshot.Approval) (snapshot.Change, *snapshot.Refusal, error) {
 	prev, had := r.previous(kind, bases), (*snapshot.Set)(nil)
 	if prev != nil {
 		had = prev.Set
@@ -60,7 +60,7 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
 	}
 	toPrev := snapshot.Diff(had, cand.Set)
-	no, err := r.guard(ctx, kind, prev, cand, len(toPrev.Removed), ok)
+	no, err := r.guard(ctx, kind, prev, cand, unmeant(toPrev.Removed, prev, ok, cand.Faults))
 	change := snapshot.Change{
 		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
 	}
@@ -71,19 +71,19 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 }
 
 // previous is what a candidate is compared with: the content in Redis, or, if
-// Redis has lost it, what this process serves.
+// Redis has lost it, the last good copy of this process.
 func (r *run) previous(kind snapshot.Kind, bases map[snapshot.Kind]*snapshot.Snapshot) *snapshot.Snapshot {
 	if base := bases[kind]; base != nil {
 		return base
 	}
-	return r.w.serving.Last(kind)
+	return r.w.serving.LastGood(kind)
 }
 
 // guard returns the refusal of a candidate, or nil. A forced warm whose source
 // went back or was replaced begins a new lineage and starts over.
-func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snapshot, cand *snapshot.Candidate, removed int, ok snapshot.Approval) (*snapshot.Refusal, error) {
+func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snapshot, cand *snapshot.Candidate, removed int) (*snapshot.Refusal, error) {
 	g := r.w.o.Guards
-	if no := g.ceilings(cand.Set); no != nil {
+	if no := g.Ceilings(cand.Set); no != nil {
 		return no, nil
 	}
 	current := r.w.serving.Floor(kind)
@@ -97,7 +97,7 @@ func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snap
 			current = prev.Meta.Order
 		}
 	}
-	if no := g.order(kind, current, cand.Order); no != nil {
+	if no := lineage(kind, current, cand.Order); no != nil {
 		if !r.req.Force {
 			return no, nil
 		}
@@ -116,9 +116,28 @@ func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snap
 			"was", current, "lineage", id, "reason", r.req.Reason)
 		return nil, fmt.Errorf("lineage %s begun: %w", id, snapshot.ErrStale)
 	}
-	approved := ok.Revision > 0 && ok.Revision <= cand.Order.Revision && (prev == nil || ok.Revision > prev.Meta.Order.Revision)
-	if r.req.Force || approved {
+	if r.req.Force {
 		return nil, nil
 	}
-	return g.shrink(kind, had, cand.Set.Len(), removed), nil
+	return g.Shrink(kind, had, cand.Set.Len(), removed), nil
+}
+
+// unmeant counts the removed records that nobody asked to remove since prev. A
+// record held back by a fault, such as a rule whose target was deleted, is still
+// in the source: no load has lost it.
+func unmeant(removed []string, prev *snapshot.Snapshot, approved []snapshot.Approval, faults []snapshot.Fault) int {
+	meant := make(map[string]bool, len(approved)+len(faults))
+	for _, a := range approved {
+		meant[a.ID] = prev != nil && a.Revision > prev.Meta.Order.Revision
+	}
+	for _, f := range faults {
+		meant[f.ID] = true
+	}
+	n := 0
+	for _, id := range removed {
+		if !meant[id] {
+			n++
+		}
+	}
+	return n
 }

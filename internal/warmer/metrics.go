@@ -49,7 +49,7 @@ func (m *metrics) zero() {
 		for _, vec := range []*prometheus.CounterVec{m.invalidations, m.publishes, m.changed, m.repairs} {
 			vec.WithLabelValues(k)
 		}
-		for _, guard := range snapshot.Guards {
+		for _, guard := range snapshot.GuardNames {
 			m.refusals.WithLabelValues(k, guard)
 		}
 	}

@@ -45,6 +45,10 @@ type Lock interface {
 // Serving is this process's own copy: what guards compare with when Redis has
 // lost its own, and how far a replica may not step back.
 type Serving interface {
+	// Last is a copy that was published, by its tag; nil if there is none.
 	Last(kind snapshot.Kind) *snapshot.Snapshot
+	// LastGood is the newest copy, wherever it came from, also while it is not
+	// served.
+	LastGood(kind snapshot.Kind) *snapshot.Snapshot
 	Floor(kind snapshot.Kind) snapshot.Order
 }

@@ -15,7 +15,7 @@ import (
 
 // Options are the tunables of a Warmer; the zero value means the defaults.
 type Options struct {
-	Guards  Guards
+	Guards  snapshot.Guards
 	Timeout time.Duration // of one warm, waiting for the lock included; 1 min
 	Log     *slog.Logger  // slog.Default()
 	Reg     prometheus.Registerer
@@ -56,7 +56,7 @@ func New(src Source, st Store, lock Lock, serving Serving, o Options) (*Warmer, 
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	o.Guards = o.Guards.withDefaults()
+	o.Guards = o.Guards.WithDefaults()
 	return &Warmer{
 		src: src, st: st, lock: lock, serving: serving, o: o, log: o.Log, m: newMetrics(o.Reg),
 		kick:    make(chan struct{}, 1),

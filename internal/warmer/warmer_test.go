@@ -103,20 +103,32 @@ func TestSmallSetsMayShrinkButNotToNothing(t *testing.T) {
 	}
 }
 
-// TestApprovedRemovalPasses approves up to a revision: it holds for that
-// removal, and not for a later one.
+// TestApprovedRemovalPasses approves the removal of some records: it holds for
+// these and not for others, for that removal and not for a later one.
 func TestApprovedRemovalPasses(t *testing.T) {
 	r := newRig(t, newSource(20), newStore(), newLock(), nil)
 	r.mustWarm(warmer.Request{})
+	approve := func(c *snapshot.Catalog, from, to int) {
+		for i := from; i < to; i++ {
+			c.Approved[snapshot.Channels] = append(c.Approved[snapshot.Channels],
+				snapshot.Approval{ID: channel(i).ID, Revision: c.Revisions[snapshot.Channels] + 1, Reason: "meant"})
+		}
+	}
 	r.src.edit(func(c *snapshot.Catalog) {
 		c.Channels = c.Channels[:9]
-		c.Approved = map[snapshot.Kind]snapshot.Approval{snapshot.Channels: {Revision: c.Revisions[snapshot.Channels] + 1, Reason: "meant"}}
+		c.Approved = map[snapshot.Kind][]snapshot.Approval{}
+		approve(c, 9, 20)
 	})
 	r.mustWarm(warmer.Request{})
-	r.src.edit(func(c *snapshot.Catalog) { c.Channels = nil })
+	r.src.edit(func(c *snapshot.Catalog) {
+		approve(c, 8, 9)
+		c.Channels = nil
+	})
 	if _, err := r.warm(warmer.Request{}); err == nil {
-		t.Error("an old approval let a later removal through")
+		t.Error("approving the removal of one record let the removal of all through")
 	}
+	r.src.edit(func(c *snapshot.Catalog) { approve(c, 0, 8) })
+	r.mustWarm(warmer.Request{})
 }
 
 // TestGuardsSurviveAFlush compares with what this process serves when Redis has

@@ -31,3 +31,38 @@ func serves(t *testing.T, r *fleet.Replica, kind snapshot.Kind, id string, out a
 	a, err := r.Do(t.Context(), "GET", "/api/cache/snapshots/"+string(kind)+"/"+id, nil)
 	return err == nil && a.Success && a.Decode(out) == nil
 }
+
+// pings measures what one round trip to Redis takes, one after the other, until
+// the function it returns is called. It tells how late the machine is by
+// itself: on a busy one each of a change's steps waits for its turn.
+func pings(t *testing.T, f *fleet.Fleet) (done func() []time.Duration) {
+	t.Helper()
+	conn := f.Client.Conn()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	var took []time.Duration
+	go func() {
+		defer close(stopped)
+		defer func() { _ = conn.Close() }()
+		for {
+			start := time.Now()
+			if conn.Ping(t.Context()).Err() == nil {
+				took = append(took, time.Since(start))
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
+	}()
+	return func() []time.Duration {
+		close(stop)
+		<-stopped
+		return took
+	}
+}
+
+// trips is how many round trips to Redis lie one after the other between a
+// change and its arrival at another replica: the publication, the bell, the
+// look, the pull, the look after it.
+const trips = 5

@@ -140,13 +140,15 @@ func stopWithoutRedis(t *testing.T) {
 	f.Redis.Resume()
 }
 
-// slowWrite is a request of which the server has the first half.
+// slowWrite is a request that the server has begun to read.
 type slowWrite struct {
 	conn net.Conn
+	in   *bufio.Reader
 	rest string
 }
 
-// beginWrite sends half of a write.
+// beginWrite sends half of a write, once the server has asked for it: before
+// that, nobody would know of it.
 func beginWrite(t *testing.T, r *fleet.Replica) *slowWrite {
 	t.Helper()
 	const body = `{"weight": 7}`
@@ -155,22 +157,31 @@ func beginWrite(t *testing.T, r *fleet.Replica) *slowWrite {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if _, err := fmt.Fprintf(conn, "PUT /api/channels/%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		fleet.ChannelID(0), len(body), body[:5]); err != nil {
+	w := &slowWrite{conn, bufio.NewReader(conn), body[5:]}
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := fmt.Fprintf(conn, "PUT /api/channels/%s HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		fleet.ChannelID(0), len(body)); err != nil {
 		t.Fatal(err)
 	}
-	return &slowWrite{conn, body[5:]}
+	for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
+		if line, err := w.in.ReadString('\n'); line != want {
+			t.Fatalf("the server says %q, %v, and not that it wants the body", line, err)
+		}
+	}
+	if _, err := io.WriteString(conn, body[:5]); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // finish sends the other half and wants the whole answer.
 func (w *slowWrite) finish(t *testing.T) {
 	t.Helper()
-	_ = w.conn.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.WriteString(w.conn, w.rest); err != nil {
 		t.Errorf("finish the write: %v", err)
 		return
 	}
-	res, err := http.ReadResponse(bufio.NewReader(w.conn), nil)
+	res, err := http.ReadResponse(w.in, nil)
 	if err != nil {
 		t.Errorf("the write in flight got no answer: %v", err)
 		return

@@ -68,11 +68,13 @@ CREATE TABLE catalog_revision (
 );
 INSERT INTO catalog_revision (kind) VALUES ('channels'), ('models'), ('routingRules');
 
--- Removals that an operator approved, by the revision that removed.
+-- Records that were removed or disabled on purpose, with the revision of that.
+-- The guards against accidents do not count them. Kept for a week.
 CREATE TABLE approvals (
   kind     TEXT    NOT NULL,
+  id       TEXT    NOT NULL,
   revision BIGINT  NOT NULL,
   reason   TEXT    NOT NULL,
   at       BIGINT  NOT NULL DEFAULT ((extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-  PRIMARY KEY (kind, revision)
+  PRIMARY KEY (kind, id)
 );

@@ -69,11 +69,13 @@ CREATE TABLE catalog_revision (
 ) STRICT;
 INSERT INTO catalog_revision (kind) VALUES ('channels'), ('models'), ('routingRules');
 
--- Removals that an operator approved, by the revision that removed.
+-- Records that were removed or disabled on purpose, with the revision of that.
+-- The guards against accidents do not count them. Kept for a week.
 CREATE TABLE approvals (
   kind     TEXT    NOT NULL,
+  id       TEXT    NOT NULL,
   revision INTEGER NOT NULL,
   reason   TEXT    NOT NULL,
   at       INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
-  PRIMARY KEY (kind, revision)
+  PRIMARY KEY (kind, id)
 ) STRICT;
