@@ -24,10 +24,13 @@ func (a *API) standing() (snapshot.Status, bool, string) {
 }
 
 func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
-	_, ready, reason := a.standing()
+	s, ready, reason := a.standing()
 	mode := ""
 	if a.embedded {
 		mode = " (embedded)"
+	}
+	if ready && s.State != snapshot.StateFresh {
+		mode += ", " + string(s.State) // it serves, and people should know how well
 	}
 	if !ready {
 		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(reason, "no complete copy yet"))
