@@ -42,7 +42,7 @@ type Options struct {
 	Address string // where its HTTP server listens, for the registry
 	Build   string // version of the program, for the registry
 
-	Poll          time.Duration // longest a lost bell can leave us behind, jittered by 20 %; 1s
+	Poll          time.Duration // longest a lost bell can leave us behind; jittered, up to 30 % sooner; 1s
 	Heartbeat     time.Duration // how often the registry hears of us; 1s
 	MaxUnverified time.Duration // without proof for so long we call ourselves unverified; 30s
 	InvalidWait   time.Duration // how long readers wait for the reload of an invalidated kind; 200ms
@@ -206,6 +206,12 @@ func (f flag) raise() {
 // jitter spreads d by 20 % either way, so that replicas do not act in step.
 func jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// early is at most d and up to 30 % less: replicas do not look in step, and the
+// bound that d states holds.
+func early(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.7 + 0.3*rand.Float64()))
 }
 
 // sleep waits for d, for wake, or for the end of ctx, which it reports as false.
