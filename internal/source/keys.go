@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -34,6 +35,7 @@ func (d *DB) seal(ctx context.Context, found []plainKey) error {
 		return err
 	}
 	d.unclean.Store(true)
+	d.sealed.Store(true)
 	d.log.Info("Cache: sealed provider keys found in clear in the source", "keys", len(found))
 	return nil
 }
@@ -61,7 +63,11 @@ func (d *DB) scrubIfUnclean(ctx context.Context) {
 	defer cancel()
 	if err := d.scrub(ctx); err != nil {
 		d.unclean.Store(true)
-		d.log.Warn("Cache: sealed keys may still stand in clear in the database's log file; trying again at the next load", "err", err)
+		level := slog.LevelDebug // only a precaution, for what a process before us may have left
+		if d.sealed.Load() {
+			level = slog.LevelWarn
+		}
+		d.log.Log(ctx, level, "Cache: sealed keys may still stand in clear in the database's log file; trying again at the next load", "err", err)
 	}
 }
 

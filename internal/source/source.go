@@ -70,6 +70,7 @@ type DB struct {
 	bell     chan struct{}
 
 	unclean atomic.Bool // scrub has not succeeded since a plain key was sealed, or at all
+	sealed  atomic.Bool // this process has sealed a plain key
 
 	mu     sync.Mutex
 	opened map[string]snapshot.Sealed // by channel id: sealed keys known to open
