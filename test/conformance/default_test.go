@@ -1,10 +1,14 @@
 package conformance_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // TestNothingSet is the program as somebody meets it first: no setting, no
@@ -12,6 +16,12 @@ import (
 func TestNothingSet(t *testing.T) {
 	r := start(t)
 
+	testkit.Eventually(t, 10*time.Second, "logs/routex.log tells of the first warm", func() error {
+		if log := r.log(t); !strings.Contains(log, "Cache warmed") {
+			return errors.New(log)
+		}
+		return nil
+	})
 	ready := get(t, "/readyz")
 	ready.succeeded(t)
 	if says, _ := ready["message"].(string); !strings.Contains(says, "embedded") {
@@ -25,9 +35,6 @@ func TestNothingSet(t *testing.T) {
 	}
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "embedded") || !strings.Contains(warnings[0], "ROUTEX_REDIS_URL") {
 		t.Errorf("stderr has the warnings %q, want one that says Redis is embedded", warnings)
-	}
-	if !strings.Contains(r.log(t), "Cache warmed") {
-		t.Errorf("logs/routex.log does not tell of the first warm:\n%s", r.log(t))
 	}
 	for _, name := range []string{"routex.db", "routex.db.key"} {
 		info, err := os.Stat(filepath.Join(r.dir, name))

@@ -155,7 +155,7 @@ var calls = []struct{ method, path, body string }{
 // after it as before.
 func TestNoBodyBreaksAnything(t *testing.T) {
 	t.Parallel()
-	const bodies, workers = 5000, 4
+	const bodies, workers = 4000, 4
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	f := fleet.Start(t, fleet.Options{Replicas: 2, Channels: 20, Rules: 5, Processes: true})
