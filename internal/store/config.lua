@@ -6,7 +6,8 @@
 -- ARGV[7]  "1": take it even if the stored version is greater (source restored)
 --
 -- Returns 1 if stored, 0 if Redis had it already or has a newer one.
-if redis.call('TYPE', KEYS[2])['ok'] == 'string' then redis.call('DEL', KEYS[2]) end
+local kind = redis.call('TYPE', KEYS[2])['ok']
+if kind ~= 'none' and kind ~= 'hash' then redis.call('DEL', KEYS[2]) end
 local stored = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
 local shown = tonumber(redis.call('HGET', KEYS[1], 'config') or '0')
 local version = tonumber(ARGV[1])

@@ -111,6 +111,9 @@ func (s *Store) MirrorConfig(ctx context.Context, c snapshot.VersionedConfig, re
 // Config reads the mirrored config. It returns ErrUnknown when there is none.
 func (s *Store) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 	f, err := s.c.Command.HGetAll(ctx, s.keys.Config()).Result()
+	if isWrongType(err) {
+		return snapshot.VersionedConfig{}, fmt.Errorf("config: %w: %w", snapshot.ErrInvalid, err)
+	}
 	if err != nil {
 		return snapshot.VersionedConfig{}, s.fault("read config", err)
 	}

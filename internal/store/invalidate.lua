@@ -8,7 +8,8 @@
 --
 -- Returns the new tags in the order of the kinds, or an empty list when there
 -- is no head: then nothing is current anyway.
-if redis.call('TYPE', KEYS[2])['ok'] == 'string' then redis.call('DEL', KEYS[2]) end
+local kind = redis.call('TYPE', KEYS[2])['ok']
+if kind ~= 'none' and kind ~= 'hash' then redis.call('DEL', KEYS[2]) end
 if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
 if redis.call('HEXISTS', KEYS[1], 'incarnation') == 0 then return {} end
 local tags = {}

@@ -14,6 +14,12 @@ import (
 // read before was loaded after that moment.
 func (s *Store) BeginLoad(ctx context.Context) (int64, error) {
 	n, err := s.c.Command.HIncrBy(ctx, s.keys.Stats(), "loads", 1).Result()
+	switch {
+	case isWrongType(err): // a counter must not keep anything from being published
+		err = s.c.Command.Del(ctx, s.keys.Stats()).Err()
+	case redis.HasErrorPrefix(err, "ERR"):
+		err = s.c.Command.HDel(ctx, s.keys.Stats(), "loads").Err()
+	}
 	if err != nil {
 		return 0, s.fault("count load", err)
 	}

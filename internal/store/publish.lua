@@ -66,7 +66,12 @@ for i, k in ipairs(req.kinds) do
     if k.mode ~= 'whole' then return {'damaged', k.name} end
     metas[i] = {}
   end
-  if metas[i][1] == req.attempt then return {'done'} end
+  if metas[i][1] == req.attempt then
+    -- An ACL that forbids a command can end a script midway. Only the head says
+    -- that all of it was done.
+    if k.mode == 'touch' or current[k.name] == k.tag then return {'done'} end
+    return {'damaged', k.name}
+  end
 end
 if writes and redis.call('GET', KEYS[2]) ~= req.lock then return {'lease'} end
 if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end
@@ -115,7 +120,7 @@ local function record(changes, k, set, removed, prev)
   local sum, last = tonumber(k.entryBytes), redis.call('XREVRANGE', changes, '+', '-', 'COUNT', '1')[1]
   if last then
     for f = 1, #last[2], 2 do
-      if last[2][f] == 'sum' then sum = sum + tonumber(last[2][f + 1]) end
+      if last[2][f] == 'sum' then sum = sum + (tonumber(last[2][f + 1]) or 0) end
     end
   end
   redis.call('XADD', changes, k.version .. '-0', 'tag', k.tag, 'base', k.base,
@@ -126,7 +131,7 @@ local function record(changes, k, set, removed, prev)
     if not first or first[1] == k.version .. '-0' then break end
     local upto = 0
     for f = 1, #first[2], 2 do
-      if first[2][f] == 'sum' then upto = tonumber(first[2][f + 1]) end
+      if first[2][f] == 'sum' then upto = tonumber(first[2][f + 1]) or 0 end
     end
     if sum - upto <= tonumber(req.budget) then break end
     redis.call('XDEL', changes, first[1])

@@ -60,7 +60,7 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
 	}
 	toPrev := snapshot.Diff(had, cand.Set)
-	no, err := r.guard(ctx, kind, prev, cand, unmeant(toPrev.Removed, prev, ok, cand.Faults))
+	no, err := r.guard(ctx, kind, prev, cand, unmeant(kind, toPrev.Removed, prev, ok, cand.Faults))
 	change := snapshot.Change{
 		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
 	}
@@ -101,37 +101,61 @@ func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snap
 		if !r.req.Force {
 			return no, nil
 		}
-		if len(r.req.Kinds) < len(snapshot.Kinds) {
-			r.w.widen(r.c)
-			return nil, fmt.Errorf("a new lineage takes every kind: %w", snapshot.ErrStale)
-		}
-		if cand.Order.Compare(current) > 0 {
-			return nil, nil // the source's own id already sorts after the old one
-		}
-		id, err := r.w.src.MintLineage(ctx, current.Lineage)
-		if err != nil {
-			return nil, fmt.Errorf("begin a new lineage: %w", err)
-		}
-		r.w.log.Warn("Cache lineage begun: the source was replaced or restored, and force was given", "kind", kind,
-			"was", current, "lineage", id, "reason", r.req.Reason)
-		return nil, fmt.Errorf("lineage %s begun: %w", id, snapshot.ErrStale)
+		return nil, r.beginLineage(ctx, kind, current, cand.Order)
 	}
 	if r.req.Force {
 		return nil, nil
 	}
+	if lost := lostToFaults(kind, cand); lost > 0 && had == 0 {
+		// Nothing to compare with, and most rows are there and cannot be used:
+		// a key that is not at hand, not a source without channels.
+		return g.Shrink(kind, cand.Set.Len()+lost, cand.Set.Len(), lost), nil
+	}
 	return g.Shrink(kind, had, cand.Set.Len(), removed), nil
 }
 
+// beginLineage lets a forced warm take a source that went back or was replaced.
+// Unless its id already sorts after the current one it gets a new one, and the
+// warm starts over: ErrStale.
+func (r *run) beginLineage(ctx context.Context, kind snapshot.Kind, current, got snapshot.Order) error {
+	if len(r.req.Kinds) < len(snapshot.Kinds) {
+		r.w.widen(r.c)
+		return fmt.Errorf("a new lineage takes every kind: %w", snapshot.ErrStale)
+	}
+	if got.Compare(current) > 0 {
+		return nil
+	}
+	id, err := r.w.src.MintLineage(ctx, current.Lineage)
+	if err != nil {
+		return fmt.Errorf("begin a new lineage: %w", err)
+	}
+	r.w.log.Warn("Cache lineage begun: the source was replaced or restored, and force was given", "kind", kind,
+		"was", current, "lineage", id, "reason", r.req.Reason)
+	return fmt.Errorf("lineage %s begun: %w", id, snapshot.ErrStale)
+}
+
+// lostToFaults counts the channels held back by a fault without a last good
+// version that could stand in for them.
+func lostToFaults(kind snapshot.Kind, cand *snapshot.Candidate) int {
+	n := 0
+	for _, f := range cand.Faults {
+		if kind == snapshot.Channels && !f.Kept {
+			n++
+		}
+	}
+	return n
+}
+
 // unmeant counts the removed records that nobody asked to remove since prev. A
-// record held back by a fault, such as a rule whose target was deleted, is still
-// in the source: no load has lost it.
-func unmeant(removed []string, prev *snapshot.Snapshot, approved []snapshot.Approval, faults []snapshot.Fault) int {
+// rule held back by a fault, such as that its target was deleted, is still in
+// the source: no load has lost it.
+func unmeant(kind snapshot.Kind, removed []string, prev *snapshot.Snapshot, approved []snapshot.Approval, faults []snapshot.Fault) int {
 	meant := make(map[string]bool, len(approved)+len(faults))
 	for _, a := range approved {
 		meant[a.ID] = prev != nil && a.Revision > prev.Meta.Order.Revision
 	}
 	for _, f := range faults {
-		meant[f.ID] = true
+		meant[f.ID] = meant[f.ID] || kind == snapshot.RoutingRules
 	}
 	n := 0
 	for _, id := range removed {

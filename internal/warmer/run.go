@@ -33,6 +33,9 @@ func (r *run) locked(ctx context.Context) error {
 		return err
 	}
 	if !r.loaded && r.after < 0 {
+		// Nobody may join any more: a request that comes after this number was
+		// read would be content with a load that began before it.
+		r.w.closeCall(r.c)
 		if r.after, err = r.w.st.Loads(ctx); err != nil {
 			return err
 		}
@@ -175,6 +178,7 @@ func (r *run) publish(ctx context.Context, p snapshot.Publication) error {
 		return err
 	}
 	r.w.remember(out.Snapshots)
+	r.w.logFaults(p)
 	r.res = Result{Loaded: true, Published: out.New, Tags: make(map[snapshot.Kind]snapshot.Tag, len(out.Snapshots))}
 	r.records = out.Records
 	for kind, snap := range out.Snapshots {

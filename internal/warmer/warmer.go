@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Warmer struct {
 	log     *slog.Logger
 	m       *metrics
 	kick    chan struct{} // 1 slot: something waits
+	failing string        // the failure logged last, for Run's goroutine alone
 
 	mu      sync.Mutex
 	pending [2]*call // waiting to start: plain, forced
@@ -136,6 +138,7 @@ func (w *Warmer) account(r *run, took time.Duration, err error) {
 	case err == nil && !r.res.Loaded:
 		return
 	case err == nil:
+		w.failing = ""
 		w.m.warms.Inc()
 		w.m.duration.Observe(took.Seconds())
 		level := slog.LevelDebug
@@ -153,7 +156,30 @@ func (w *Warmer) account(r *run, took time.Duration, err error) {
 	case errors.Is(err, context.Canceled), errors.Is(err, snapshot.ErrDisabled):
 	default:
 		w.m.failed.Inc()
-		w.log.Warn("Cache warm failed, the current snapshot stays", "kinds", r.req.Kinds, "reason", r.req.Reason, "err", err)
+		req, level := w.closeCall(r.c), slog.LevelWarn
+		if text := err.Error(); text == w.failing {
+			level = slog.LevelDebug // said before
+		} else {
+			w.failing = text
+		}
+		w.log.Log(context.Background(), level, "Cache warm failed, the current snapshot stays",
+			"kinds", req.Kinds, "reason", req.Reason, "err", err)
+	}
+}
+
+// logFaults names the records that a publication holds back and the one before
+// it did not.
+func (w *Warmer) logFaults(p snapshot.Publication) {
+	for _, c := range p.Changes {
+		var known []snapshot.Fault
+		if c.Base != nil {
+			known = c.Base.Meta.Quarantined
+		}
+		for _, f := range c.Quarantined {
+			if !slices.Contains(known, f) {
+				w.log.Warn("Cache quarantined a record", "kind", f.Kind, "id", f.ID, "kept", f.Kept, "reason", f.Reason)
+			}
+		}
 	}
 }
 

@@ -131,6 +131,26 @@ func TestApprovedRemovalPasses(t *testing.T) {
 	r.mustWarm(warmer.Request{})
 }
 
+// TestUnusableRowsAreNoEmptySource starts with nothing to compare with and a
+// source whose every row has a fault, as with a sealing key that is not at hand.
+func TestUnusableRowsAreNoEmptySource(t *testing.T) {
+	src := newSource(12)
+	src.edit(func(c *snapshot.Catalog) {
+		for i := range c.Channels {
+			c.Broken = append(c.Broken, snapshot.Fault{Kind: snapshot.Channels, ID: c.Channels[i].ID, Reason: "does not open"})
+		}
+		c.Channels = nil
+	})
+	r := newRig(t, src, newStore(), newLock(), nil)
+	var refused snapshot.Refused
+	if _, err := r.warm(warmer.Request{}); !errors.As(err, &refused) {
+		t.Fatalf("Warm() = %v, want a refusal", err)
+	}
+	if tag, ok := r.st.head.Tags[snapshot.Channels]; ok {
+		t.Errorf("the head names channels %s", tag)
+	}
+}
+
 // TestGuardsSurviveAFlush compares with what this process serves when Redis has
 // lost everything.
 func TestGuardsSurviveAFlush(t *testing.T) {
@@ -221,6 +241,44 @@ func TestReplicasShareALoadThatBeganAfterTheyAsked(t *testing.T) {
 		wg.Wait()
 		if src.loads != 1 {
 			t.Errorf("%d loads for three replicas, want 1", src.loads)
+		}
+	})
+}
+
+// TestLateJoinerIsNotServedByAnEarlierLoad changes the source while a replica
+// waits for the lock and somebody else loads: who asks after the change may not
+// be content with that load, although a request before it may.
+func TestLateJoinerIsNotServedByAnEarlierLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, st, lock := newSource(5), newStore(), newLock()
+		r := newRig(t, src, st, lock, nil)
+		r.mustWarm(warmer.Request{})
+		var wg sync.WaitGroup
+		ask := func() {
+			wg.Go(func() {
+				if _, err := r.warm(warmer.Request{}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		lock <- struct{}{} // somebody else warms
+		ask()              // notes the newest load, and waits
+		n, err := st.BeginLoad(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 9 })
+		ask()
+		st.mu.Lock()
+		for _, kind := range snapshot.Kinds {
+			st.byLoad[kind] = n // that warm found nothing new
+		}
+		st.mu.Unlock()
+		<-lock
+		wg.Wait()
+		if body, _ := st.snaps[snapshot.Channels].Set.Get("ch_000"); !strings.Contains(body, `"weight":9`) {
+			t.Errorf("everybody was answered, and Redis has %s", body)
 		}
 	})
 }

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // ran is an example that was run, with everything its check may look at.
@@ -62,7 +65,7 @@ func TestExamplesOfTheReference(t *testing.T) {
 			if e.index >= len(checks[e.heading]) {
 				t.Fatalf("nothing checks example %d under %q:\n%s", e.index+1, e.heading, e.code)
 			}
-			done := &ran{example: e, replica: r, shell: sh, before: get(t, "/api/cache/stats").data(t)}
+			done := &ran{example: e, replica: r, shell: sh, before: settled(t)}
 			if e.isRequest() {
 				done.answers = []answer{e.request(t)}
 			} else {
@@ -75,6 +78,27 @@ func TestExamplesOfTheReference(t *testing.T) {
 			}
 		})
 	}
+}
+
+// settled waits until what the example before has invalidated is back, so that
+// nothing changes by itself, and returns the data of the stats.
+func settled(t *testing.T) answer {
+	t.Helper()
+	var stats answer
+	testkit.Eventually(t, 10*time.Second, "nothing is invalid any more", func() error {
+		stats = get(t, "/api/cache/stats").data(t)
+		tags, _ := stats.at("replica.tags").(map[string]any)
+		for kind, tag := range tags {
+			if tag, _ := tag.(string); strings.HasSuffix(tag, "-invalid") {
+				return fmt.Errorf("%s is %s", kind, tag)
+			}
+		}
+		if len(tags) != 4 {
+			return fmt.Errorf("tags are %v", tags)
+		}
+		return nil
+	})
+	return stats
 }
 
 // asDocumented wants the answer that the reference shows, up to its numbers.

@@ -49,7 +49,7 @@ func TestOneChangeIsOneLoad(t *testing.T) {
 		// A load that takes long: whoever comes meanwhile has to share the next.
 		Loaded: func(context.Context, int) {
 			if slow.Load() {
-				time.Sleep(500 * time.Millisecond)
+				time.Sleep(1500 * time.Millisecond)
 			}
 		},
 	})
