@@ -37,6 +37,12 @@ type call struct {
 	done chan struct{}
 	res  Result
 	err  error
+
+	// While the call waits for the lock it may be served by a load of somebody
+	// else that began after the newest request joined.
+	noted bool  // the newest load was read: who joins from now on reads it too
+	after int64 // number of the newest load when the last request joined
+	notes int   // requests that joined and have not read it yet
 }
 
 // merge makes c serve r too.
@@ -71,7 +77,10 @@ func (w *Warmer) Warm(ctx context.Context, r Request) (Result, error) {
 	if len(r.Kinds) == 0 {
 		return Result{}, errors.New("warm: no kinds")
 	}
-	c := w.enqueue(r)
+	c, late := w.enqueue(r)
+	if late {
+		w.note(ctx, c)
+	}
 	select {
 	case <-c.done:
 		return c.res, c.err
@@ -82,7 +91,9 @@ func (w *Warmer) Warm(ctx context.Context, r Request) (Result, error) {
 
 // enqueue joins the call that waits to start, or makes one. Forced requests
 // only share with forced ones: nobody passes a guard unasked.
-func (w *Warmer) enqueue(r Request) *call {
+//
+// late says that the caller has to note the newest load.
+func (w *Warmer) enqueue(r Request) (c *call, late bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	slot := &w.pending[0]
@@ -96,10 +107,33 @@ func (w *Warmer) enqueue(r Request) *call {
 		case w.kick <- struct{}{}:
 		default:
 		}
-	} else {
-		(*slot).merge(r)
+		return *slot, false
 	}
-	return *slot
+	c = *slot
+	c.merge(r)
+	if c.noted {
+		c.notes++
+	}
+	return c, c.noted
+}
+
+// note reads the newest load for a request that joined a waiting call. Where
+// that fails nothing but a load of its own serves the call.
+func (w *Warmer) note(ctx context.Context, c *call) {
+	n, err := w.st.Loads(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		c.after = max(c.after, n)
+		c.notes--
+	}
+}
+
+// newest reports whether every request of a closed call has been noted.
+func (w *Warmer) newest(c *call) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return c.notes == 0
 }
 
 // next returns a call that waits to start. It stays open for others to join.

@@ -32,13 +32,14 @@ func (r *run) locked(ctx context.Context) error {
 	if ran || err != nil {
 		return err
 	}
-	if !r.loaded && r.after < 0 {
-		// Nobody may join any more: a request that comes after this number was
-		// read would be content with a load that began before it.
-		r.w.closeCall(r.c)
-		if r.after, err = r.w.st.Loads(ctx); err != nil {
-			return err
-		}
+	if !r.loaded && !r.c.noted { // only this goroutine sets it
+		// Marked before the number is read: who joins later reads it anew, for
+		// a load that has begun by then does not serve him.
+		r.w.mu.Lock()
+		r.c.noted = true
+		r.c.notes++
+		r.w.mu.Unlock()
+		r.w.note(ctx, r.c)
 	}
 	return r.w.lock.Do(ctx, r.once)
 }
@@ -97,6 +98,9 @@ func (r *run) head(ctx context.Context) (snapshot.Head, error) {
 
 // satisfied reports whether somebody else has done what r is for.
 func (r *run) satisfied(ctx context.Context) (bool, error) {
+	if r.after = -1; r.c.noted && r.w.newest(r.c) {
+		r.after = r.c.after
+	}
 	if r.loaded || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
 		return false, nil
 	}
