@@ -15,7 +15,7 @@ import (
 const (
 	pingEvery  = time.Second
 	silentFor  = 3 * time.Second
-	closeGrace = time.Second // PubSub.Close waits for a dial that is under way, or for a server that is frozen
+	closeGrace = 500 * time.Millisecond // PubSub.Close waits for a dial that is under way, or for a server that is frozen
 	retryMin   = 50 * time.Millisecond
 	retryMax   = time.Second
 )
