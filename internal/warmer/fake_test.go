@@ -97,6 +97,7 @@ type fakeStore struct {
 	refused []snapshot.Refusal
 	pubs    []snapshot.Publication
 	before  func() // runs before a publication is judged
+	reading func() // runs before the number of the newest load is read
 }
 
 func newStore() *fakeStore {
@@ -179,6 +180,9 @@ func (s *fakeStore) BeginLoad(context.Context) (int64, error) {
 }
 
 func (s *fakeStore) Loads(context.Context) (int64, error) {
+	if s.reading != nil {
+		s.reading()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.loads, nil

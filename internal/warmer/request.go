@@ -102,12 +102,16 @@ func (w *Warmer) enqueue(r Request) (c *call, late bool) {
 	}
 	if *slot == nil {
 		r.Kinds = slices.Clone(r.Kinds)
-		*slot = &call{req: r, done: make(chan struct{})}
+		c = &call{req: r, done: make(chan struct{})}
+		*slot = c
 		select {
 		case w.kick <- struct{}{}:
 		default:
 		}
-		return *slot, false
+		if w.busy { // the call will wait: what begins from now on serves it
+			c.noted, c.notes = true, 1
+		}
+		return c, c.noted
 	}
 	c = *slot
 	c.merge(r)
@@ -164,6 +168,13 @@ func (w *Warmer) widen(c *call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c.req.Kinds = slices.Clone(snapshot.Kinds)
+}
+
+// setBusy says whether a call is under way.
+func (w *Warmer) setBusy(busy bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = busy
 }
 
 // finish tells everybody who waits for c.

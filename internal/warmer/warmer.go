@@ -43,6 +43,7 @@ type Warmer struct {
 
 	mu      sync.Mutex
 	pending [2]*call // waiting to start: plain, forced
+	busy    bool     // a call is under way
 	last    map[snapshot.Kind]*snapshot.Snapshot
 	refused map[snapshot.Kind]snapshot.Order // last refused place, by kind
 }
@@ -92,6 +93,8 @@ const tries = 6
 func (w *Warmer) execute(ctx context.Context, c *call) {
 	ctx, cancel := context.WithTimeout(ctx, w.o.Timeout)
 	defer cancel()
+	w.setBusy(true)
+	defer w.setBusy(false)
 	began := time.Now()
 	run := &run{w: w, c: c, attempt: snapshot.RandomID(8), after: -1}
 	var err error

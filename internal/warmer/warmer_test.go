@@ -245,6 +245,41 @@ func TestReplicasShareALoadThatBeganAfterTheyAsked(t *testing.T) {
 	})
 }
 
+// TestRequestThatCameWhileWeLoadedIsServedByTheNextLoad has a second request
+// come to a replica that loads, and another replica get the lock before it.
+func TestRequestThatCameWhileWeLoadedIsServedByTheNextLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, st, lock := newSource(5), newStore(), newLock()
+		first, second := make(chan struct{}), make(chan struct{})
+		src.hold, src.loading = first, make(chan struct{}, 10)
+		a, b := newRig(t, src, st, lock, nil), newRig(t, src, st, lock, nil)
+		var wg sync.WaitGroup
+		ask := func(r *rig) {
+			wg.Go(func() {
+				if _, err := r.warm(warmer.Request{}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(a)
+		<-src.loading
+		ask(a)
+		ask(b)
+		src.mu.Lock()
+		src.hold = second
+		src.mu.Unlock()
+		st.reading = synctest.Wait // b loads by then
+		close(first)
+		<-src.loading
+		close(second)
+		wg.Wait()
+		if src.loads != 2 {
+			t.Errorf("%d loads, want that of b to serve a's second request", src.loads)
+		}
+	})
+}
+
 // TestLateJoinerIsNotServedByAnEarlierLoad changes the source while a replica
 // waits for the lock and somebody else loads: who asks after the change may not
 // be content with that load, although a request before it may.
