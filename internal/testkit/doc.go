@@ -3,6 +3,7 @@
 // resets and loses replies.
 //
 //	test ──▶ Proxy ──▶ redis-server     (Redis: its own, SharedRedis: one a process)
+//	  ├──────────────▶ Sentinel set, Cluster   (Deployment: whichever of the three)
 //	  └──────────────▶ postgres         (Postgres: a fresh database each)
 //
 // Whatever a test starts is gone when the test ends, also when the test binary

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -70,6 +71,27 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// busOffset lies between the port of a Cluster node and that of its bus.
+const busOffset = 10_000
+
+// freeBusPort is freePort for a node of a Cluster: its bus port is free, too.
+func freeBusPort() (int, error) {
+	for range 100 {
+		port, err := freePort()
+		if err != nil {
+			return 0, err
+		}
+		if port+busOffset > 65535 {
+			continue
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+busOffset)))
+		if err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("find a free port: none with a free bus port")
 }
 
 // reaper removes what the tests of one process share once that process is gone.

@@ -26,10 +26,13 @@ type RedisServer struct {
 
 // redisProcess is the process itself. Port and dir outlive a restart.
 type redisProcess struct {
-	dir  string
-	port int
-	args []string
-	proc *process // nil while stopped
+	dir    string
+	port   int
+	conf   string // path of a configuration file; "" for none
+	bus    bool   // it is a node of a Cluster and listens on port+busOffset as well
+	args   []string
+	proc   *process // nil while stopped
+	paused bool
 }
 
 // Redis starts a private redis-server on a free loopback port and kills it when
@@ -90,6 +93,7 @@ func (s *RedisServer) Pause() {
 	s.tb.Helper()
 	s.own("Pause")
 	s.signal(syscall.SIGSTOP)
+	s.paused = true
 }
 
 // Resume lets a paused server go on, with everything it received meanwhile.
@@ -97,7 +101,11 @@ func (s *RedisServer) Resume() {
 	s.tb.Helper()
 	s.own("Resume")
 	s.signal(syscall.SIGCONT)
+	s.paused = false
 }
+
+// Running reports whether the server was neither stopped nor paused.
+func (s *RedisServer) Running() bool { return s.proc != nil && !s.paused }
 
 // own fails the test when it is about to disturb a server it shares.
 func (s *RedisServer) own(what string) {
@@ -121,7 +129,11 @@ func (s *RedisServer) signal(sig syscall.Signal) {
 func (p *redisProcess) startAnywhere() error {
 	var err error
 	for range 10 {
-		if p.port, err = freePort(); err != nil {
+		pick := freePort
+		if p.bus {
+			pick = freeBusPort
+		}
+		if p.port, err = pick(); err != nil {
 			return err
 		}
 		if err = p.start(); !errors.Is(err, errPortTaken) {
@@ -146,10 +158,13 @@ func (p *redisProcess) startAgain() error {
 
 // start starts the server on p.port and returns when it answers.
 func (p *redisProcess) start() error {
-	args := append([]string{
-		"--port", strconv.Itoa(p.port), "--bind", "127.0.0.1", "--dir", p.dir,
-		"--save", "", "--appendonly", "no",
-	}, p.args...)
+	var args []string
+	if p.conf != "" {
+		args = append(args, p.conf) // has to come first
+	}
+	args = append(args, "--port", strconv.Itoa(p.port), "--bind", "127.0.0.1", "--dir", p.dir,
+		"--save", "", "--appendonly", "no")
+	args = append(args, p.args...)
 	proc, err := startProcess(p.dir, nil, syscall.SIGKILL, "redis-server", args...)
 	if err != nil {
 		return err
@@ -189,7 +204,7 @@ func (p *redisProcess) answering() error {
 func (p *redisProcess) kill() {
 	if p.proc != nil {
 		p.proc.stop(syscall.SIGKILL)
-		p.proc = nil
+		p.proc, p.paused = nil, false
 	}
 }
 
