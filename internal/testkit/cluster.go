@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -100,40 +99,43 @@ func (p *redisProcess) clusterID() (id string, err error) {
 	})
 }
 
-// complete waits until each running node holds the Cluster for whole, knows of
-// all others and of no failure, and has a link to its master if it is a replica.
+// complete waits until each running node holds the Cluster for whole.
 func (c *ClusterSet) complete() error {
 	return until("the Cluster is whole", func(context.Context) error {
 		return each(c.running(), func(node *RedisServer) error {
-			return node.ask(func(ctx context.Context, client *redis.Client) error {
-				info, err := client.ClusterInfo(ctx).Result()
-				if err != nil {
-					return err
-				}
-				if !strings.Contains(info, "cluster_state:ok") {
-					return errors.New("its state is not ok")
-				}
-				nodes, err := client.ClusterNodes(ctx).Result()
-				if err != nil {
-					return err
-				}
-				for line := range strings.Lines(nodes) {
-					flags := strings.Fields(line)[2]
-					if strings.Contains(flags, "fail") || strings.Contains(flags, "handshake") || strings.Contains(flags, "noaddr") {
-						return fmt.Errorf("it sees %s", line)
-					}
-				}
-				if n := strings.Count(nodes, "\n"); n != len(c.nodes) || strings.Count(nodes, "slave") != len(c.nodes)/2 {
-					return fmt.Errorf("it sees %d nodes:\n%s", n, nodes)
-				}
-				repl, err := client.Info(ctx, "replication").Result()
-				if err == nil && strings.Contains(repl, "master_link_status:down") {
-					err = errors.New("its link to the master is down")
-				}
-				return err
-			})
+			return node.ask(func(ctx context.Context, client *redis.Client) error { return whole(ctx, client, len(c.nodes)) })
 		})
 	})
+}
+
+// whole is nil when a node knows of all size nodes, half of them replicas, and
+// of no failure, and has a link to its master if it is a replica.
+func whole(ctx context.Context, node *redis.Client, size int) error {
+	info, err := node.ClusterInfo(ctx).Result()
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(info, "cluster_state:ok") {
+		return errors.New("its state is not ok")
+	}
+	nodes, err := node.ClusterNodes(ctx).Result()
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(nodes) {
+		flags := strings.Fields(line)[2]
+		if strings.Contains(flags, "fail") || strings.Contains(flags, "handshake") || strings.Contains(flags, "noaddr") {
+			return fmt.Errorf("it sees %s", line)
+		}
+	}
+	if strings.Count(nodes, "\n") != size || strings.Count(nodes, "slave") != size/2 {
+		return fmt.Errorf("it sees the nodes:\n%s", nodes)
+	}
+	replication, err := node.Info(ctx, "replication").Result()
+	if err == nil && strings.Contains(replication, "master_link_status:down") {
+		err = errors.New("its link to the master is down")
+	}
+	return err
 }
 
 func (c *ClusterSet) running() (nodes []*RedisServer) {
@@ -235,76 +237,6 @@ func (c *ClusterSet) Subscribed(channel string) (nodes []*RedisServer) {
 		}
 	}
 	return nodes
-}
-
-// MoveSlot moves the slot of key, with all that is in it, from its owner to the
-// master to, the way redis-cli --cluster reshard does. Between, if given, runs
-// when about half of the keys have been moved.
-func (c *ClusterSet) MoveSlot(key string, to *RedisServer, between func()) {
-	c.tb.Helper()
-	from := c.Owner(key)
-	if err := c.moveSlot(key, from, to, between); err != nil {
-		c.tb.Fatalf("move the slot of %s from %s to %s: %v", key, from.Addr(), to.Addr(), err)
-	}
-}
-
-func (c *ClusterSet) moveSlot(key string, from, to *RedisServer, between func()) error {
-	slot, err := from.slotOf(key)
-	if err != nil {
-		return err
-	}
-	fromID, err1 := from.clusterID()
-	toID, err2 := to.clusterID()
-	if err := errors.Join(err1, err2,
-		to.do([]any{"cluster", "setslot", slot, "importing", fromID}),
-		from.do([]any{"cluster", "setslot", slot, "migrating", toID})); err != nil {
-		return err
-	}
-	half := -1
-	for {
-		keys, err := from.keysIn(slot)
-		if err != nil {
-			return err
-		}
-		if half < 0 {
-			half = len(keys) / 2
-		}
-		if between != nil && len(keys) <= half {
-			between()
-			between = nil
-		}
-		if len(keys) == 0 {
-			break
-		}
-		// REPLACE for a key that both have: an expired one comes back to life on
-		// the other side when somebody writes it anew.
-		host, port, _ := net.SplitHostPort(to.Addr())
-		command := []any{"migrate", host, port, "", 0, 5000, "replace", "keys", keys[0]}
-		if err := from.do(command); err != nil {
-			return err
-		}
-	}
-	// First where it is now, then where it was, then the others.
-	for _, node := range append([]*RedisServer{to, from}, c.Masters()...) {
-		if err := node.do([]any{"cluster", "setslot", slot, "node", toID}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *redisProcess) slotOf(key string) (slot int64, err error) {
-	return slot, p.ask(func(ctx context.Context, c *redis.Client) (err error) {
-		slot, err = c.ClusterKeySlot(ctx, key).Result()
-		return err
-	})
-}
-
-func (p *redisProcess) keysIn(slot int64) (keys []string, err error) {
-	return keys, p.ask(func(ctx context.Context, c *redis.Client) (err error) {
-		keys, err = c.ClusterGetKeysInSlot(ctx, int(slot), 1000).Result()
-		return err
-	})
 }
 
 // Whole waits until the Cluster is whole again, with all its nodes.

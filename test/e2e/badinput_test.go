@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
-	"github.com/routex/cachewarmer/internal/testkit"
 	"github.com/routex/cachewarmer/test/fleet"
 )
 
@@ -37,7 +36,7 @@ func guarded(t *testing.T) *fleet.Replica {
 func TestEachErrorOfTheTable(t *testing.T) {
 	t.Parallel()
 	locked := guarded(t)
-	f := fleet.Start(t, fleet.Options{Redis: testkit.Redis(t), Replicas: 2, Channels: 1, Processes: true})
+	f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Replicas: 2, Channels: 1, Processes: true})
 	a, b := f.Replicas[0], f.Replicas[1]
 	for _, tt := range []struct {
 		name   string

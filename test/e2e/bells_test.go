@@ -31,11 +31,9 @@ func noBellRings(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	f := fleet.Start(t, fleet.Options{
-		Redis: testkit.Redis(t), Channels: 10, Processes: true, Env: map[string]string{"ROUTEX_POLL_INTERVAL": poll.String()},
+		Redis: fleet.OwnRedis(t), Channels: 10, Processes: true, Env: map[string]string{"ROUTEX_POLL_INTERVAL": poll.String()},
 	})
-	if err := f.Client.Do(t.Context(), "ACL", "SETUSER", "default", "-publish").Err(); err != nil {
-		t.Fatal(err)
-	}
+	f.Everywhere("ACL", "SETUSER", "default", "-publish")
 	bells := f.Metric("routex_replica_bells_total")
 	late := startLateness(t, f)
 
@@ -78,10 +76,8 @@ func noBellRings(t *testing.T) {
 // it has to be done although the message may not be sent.
 func TestLeavingNeedsNoBell(t *testing.T) {
 	t.Parallel()
-	f := fleet.Start(t, fleet.Options{Redis: testkit.Redis(t), Replicas: 2, Channels: 12, Processes: true})
-	if err := f.Client.Do(t.Context(), "ACL", "SETUSER", "default", "-publish").Err(); err != nil {
-		t.Fatal(err)
-	}
+	f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Replicas: 2, Channels: 12, Processes: true})
+	f.Everywhere("ACL", "SETUSER", "default", "-publish")
 	f.Exec("DELETE FROM channels WHERE id > ?", fleet.ChannelID(2))
 	testkit.Eventually(t, 10*time.Second, "the refusal is kept", func() error {
 		if n := f.Client.LLen(t.Context(), f.Key("refused:channels")).Val(); n == 0 {

@@ -123,7 +123,7 @@ func TestRacingConfigWriters(t *testing.T) {
 
 func TestConfigSurvives(t *testing.T) {
 	t.Parallel()
-	f := fleet.Start(t, fleet.Options{Channels: 3, Redis: testkit.Redis(t)})
+	f := fleet.Start(t, fleet.Options{Channels: 3, Redis: fleet.OwnRedis(t)})
 	setConfig(t, f, f.Replicas[1], `{"backgroundRefresh":{"enabled":false,"intervalMs":7000},"warmItems":{"analytics":false}}`)
 	want, tag := configOf(f.Replicas[0])
 
@@ -149,13 +149,13 @@ func TestConfigSurvives(t *testing.T) {
 		}
 	}
 	check("at first")
-	f.Client.FlushAll(t.Context())
+	f.Flush()
 	f.WaitReady()
 	check("after FLUSHALL")
 	for _, r := range f.Replicas {
 		r.Stop()
 	}
-	f.Client.FlushAll(t.Context())
+	f.Flush()
 	for _, r := range f.Replicas {
 		r.Start()
 	}

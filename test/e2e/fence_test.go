@@ -25,6 +25,7 @@ import (
 	"github.com/routex/cachewarmer/internal/source"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
+	"github.com/routex/cachewarmer/test/fleet"
 	"github.com/routex/cachewarmer/internal/warmer"
 )
 
@@ -84,7 +85,7 @@ func (f *fenced) add(g fenced) {
 
 // bout is a process that is paused, and its rivals in this one.
 type bout struct {
-	redis  *testkit.RedisServer
+	redis  testkit.Deployment
 	db     *source.DB
 	rivals []*party
 	holder *exec.Cmd
@@ -108,7 +109,7 @@ const holderEnv = "ROUTEX_TEST_HOLDER"
 // namespace, and starts the holders.
 func newBout(t *testing.T, blind bool) *bout {
 	t.Helper()
-	b := &bout{redis: testkit.SharedRedis(t)}
+	b := &bout{redis: fleet.SharedRedis(t)}
 	told := holding{Redis: b.redis.URL(), Database: "sqlite://" + filepath.Join(t.TempDir(), "routex.db"), Blind: blind}
 	b.db = openFenced(t, told.Database)
 	if _, _, err := b.db.CreateChannel(t.Context(), snapshot.Channel{ID: fencedID, Name: "One", Type: "openai", Models: []string{"m"}},

@@ -134,7 +134,7 @@ func TestLossesAreRefused(t *testing.T) {
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := fleet.Start(t, fleet.Options{Channels: 12, Rules: 10, Postgres: i == 1, Redis: testkit.Redis(t), Env: quickPoll})
+			f := fleet.Start(t, fleet.Options{Channels: 12, Rules: 10, Postgres: i == 1, Redis: fleet.OwnRedis(t), Env: quickPoll})
 			head := f.Head()
 			f.Shell(tt.sql)
 			wantRefusal(t, f, head, tt.kind, tt.guard)
@@ -297,7 +297,7 @@ func TestSourceOfAnotherLineage(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := fleet.Start(t, fleet.Options{Channels: 12, Rules: 2, Redis: testkit.Redis(t), Env: quickPoll})
+			f := fleet.Start(t, fleet.Options{Channels: 12, Rules: 2, Redis: fleet.OwnRedis(t), Env: quickPoll})
 			other := filepath.Join(t.TempDir(), "other.db")
 			tt.replace(t, f, other)
 			head := f.WaitTags(5 * time.Second)
@@ -342,7 +342,7 @@ func TestSourceOfAnotherLineage(t *testing.T) {
 func wantRecovery(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	f.Replicas[1].Stop()
-	f.Client.FlushAll(t.Context())
+	f.Flush()
 	testkit.Eventually(t, 10*time.Second, "every kind is published again", func() error {
 		head := f.Head()
 		for _, kind := range snapshot.Kinds {

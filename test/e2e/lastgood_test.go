@@ -24,7 +24,7 @@ func TestEmptySourceAfterAnOutageIsRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			f := fleet.Start(t, fleet.Options{Redis: testkit.Redis(t), Channels: 12, Env: tt.env})
+			f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Channels: 12, Env: tt.env})
 			f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"intervalMs":1000}}`))
 			f.Redis.Stop()
 			if len(tt.env) == 0 {

@@ -37,15 +37,13 @@ func serves(t *testing.T, r *fleet.Replica, kind snapshot.Kind, id string, out a
 // itself: on a busy one each of a change's steps waits for its turn.
 func pings(t *testing.T, f *fleet.Fleet) (done func() []time.Duration) {
 	t.Helper()
-	conn := f.Client.Conn()
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	var took []time.Duration
 	go func() {
 		defer close(stopped)
-		defer func() { _ = conn.Close() }()
 		for {
 			start := time.Now()
-			if conn.Ping(t.Context()).Err() == nil {
+			if f.Client.Ping(t.Context()).Err() == nil {
 				took = append(took, time.Since(start))
 			}
 			select {

@@ -21,20 +21,20 @@ const (
 
 // redisIsKilled kills Redis and starts it again, empty.
 func redisIsKilled(t *testing.T) {
-	redisIsAway(t, "killed, and started again empty", true, (*testkit.RedisServer).Stop, (*testkit.RedisServer).Start)
+	redisIsAway(t, "killed, and started again empty", true, testkit.Deployment.Stop, testkit.Deployment.Start)
 }
 
 // redisIsFrozen stops Redis without ending it: every connection stays open.
 func redisIsFrozen(t *testing.T) {
-	redisIsAway(t, "frozen", false, (*testkit.RedisServer).Pause, (*testkit.RedisServer).Resume)
+	redisIsAway(t, "frozen", false, testkit.Deployment.Pause, testkit.Deployment.Resume)
 }
 
 // redisIsAway takes Redis away under readers, and changes a row meanwhile. No
 // read may fail, and soon after its return, with its data or empty, all replicas
 // are together again.
-func redisIsAway(t *testing.T, how string, empty bool, away, back func(*testkit.RedisServer)) {
+func redisIsAway(t *testing.T, how string, empty bool, away, back func(testkit.Deployment)) {
 	t.Helper()
-	f := fleet.Start(t, fleet.Options{Redis: testkit.Redis(t), Channels: 50, Rules: 5, Processes: true})
+	f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Channels: 50, Rules: 5, Processes: true})
 	before := f.Client.HGet(t.Context(), f.Key("head"), "incarnation").Val()
 	load := startReaders(t, f)
 	time.Sleep(3 * time.Second)
@@ -65,16 +65,14 @@ func redisIsAway(t *testing.T, how string, empty bool, away, back func(*testkit.
 func TestRedisIsFlushed(t *testing.T) {
 	t.Parallel()
 	const times = 5
-	f := fleet.Start(t, fleet.Options{Redis: testkit.Redis(t), Channels: 50, Rules: 5, Processes: true})
+	f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Channels: 50, Rules: 5, Processes: true})
 	load := startReaders(t, f)
 	time.Sleep(2 * time.Second)
 	load.phase(t, "before")
 	var worst time.Duration
 	for i := range times {
 		f.Exec("UPDATE channels SET weight = ? WHERE id = ?", 10+i, fleet.ChannelID(3)) // a change on its way
-		if err := f.Client.FlushAll(t.Context()).Err(); err != nil {
-			t.Fatal(err)
-		}
+		f.Flush()
 		worst = max(worst, together(t, f, 10+i))
 	}
 	load.phase(t, "while Redis is flushed")

@@ -19,12 +19,12 @@ func TestRefreshThatFindsNothingNew(t *testing.T) {
 	for _, channels := range []int{10, 20_000} {
 		t.Run(fmt.Sprintf("%d channels", channels), func(t *testing.T) {
 			t.Parallel()
-			f := quietFleet(t, channels)
+			f, server := quietFleet(t, channels)
 			r := f.Replicas[0]
 			before := f.Head()
 
 			const warms = 5
-			count := testkit.Count(t, f.Client)
+			count := testkit.Count(t, server.Client())
 			for range warms {
 				f.Must(r.Post("/api/cache/warm", nil))
 			}
@@ -57,17 +57,20 @@ func TestRefreshThatFindsNothingNew(t *testing.T) {
 const warmTotal = "routex_cache_warm_total"
 
 // quietFleet is one replica that asks Redis for next to nothing by itself, on a
-// Redis of its own: what is counted there is what the test is about. It is a
-// process, because the race detector makes twenty thousand records slow.
-func quietFleet(t *testing.T, channels int) *fleet.Fleet {
+// Redis of its own: what is counted there is what the test is about. That is a
+// single server in any run, for Sentinels and replicas send commands, too. The
+// replica is a process, because the race detector makes twenty thousand records
+// slow.
+func quietFleet(t *testing.T, channels int) (*fleet.Fleet, *testkit.RedisServer) {
 	t.Helper()
+	server := testkit.Redis(t)
 	f := fleet.Start(t, fleet.Options{
-		Replicas: 1, Channels: channels, Rules: 5, Redis: testkit.Redis(t), Postgres: true, Processes: true,
+		Replicas: 1, Channels: channels, Rules: 5, Redis: server, Postgres: true, Processes: true,
 		Env: map[string]string{"ROUTEX_POLL_INTERVAL": "60s", "ROUTEX_SOURCE_POLL": "60s", "ROUTEX_LEASE_TTL": "10m", "ROUTEX_MAX_UNVERIFIED": "1h"},
 	})
 	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false}}`))
 	settledLoads(t, f)
-	return f
+	return f, server
 }
 
 // nextWarm waits until r has counted n warms and is done with the last of them,

@@ -35,12 +35,14 @@ const (
 // typed into SQL, and looks for it in everything that leaves the process.
 func TestKeysStayInside(t *testing.T) {
 	t.Parallel()
+	// A single server in any run: its RDB file and its MONITOR show all that Redis
+	// gets. Compressed, a file would hide what it holds.
+	server := testkit.Redis(t, "--rdbcompression", "no")
 	f := fleet.Start(t, fleet.Options{
-		// Compressed, a file would hide what it holds.
-		Redis: testkit.Redis(t, "--rdbcompression", "no"), Replicas: 2, Channels: 1, Processes: true,
+		Redis: server, Replicas: 2, Channels: 1, Processes: true,
 		Env: map[string]string{"ROUTEX_LOG_LEVEL": "debug"},
 	})
-	wire := startMonitor(t, f)
+	wire := startMonitor(t, server)
 	found := places{}
 
 	answers := makeKeys(t, f)
@@ -51,10 +53,10 @@ func TestKeysStayInside(t *testing.T) {
 
 	found.look(t, "every GET, metrics too", everyAnswer(t, f))
 	found.look(t, "files of SQLite", sqliteFiles(t, f))
-	if err := f.Client.Save(t.Context()).Err(); err != nil {
+	if err := server.Client().Save(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	rdb, err := os.ReadFile(filepath.Join(f.Redis.Dir(), "dump.rdb"))
+	rdb, err := os.ReadFile(filepath.Join(server.Dir(), "dump.rdb"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,9 +260,9 @@ func everyAnswer(t *testing.T, f *fleet.Fleet) []byte {
 
 // startMonitor listens to every command Redis gets, as anybody who may connect
 // can. The function it returns stops and gives what it heard.
-func startMonitor(t *testing.T, f *fleet.Fleet) func() []byte {
+func startMonitor(t *testing.T, server *testkit.RedisServer) func() []byte {
 	t.Helper()
-	conn, err := net.Dial("tcp", f.Redis.Addr())
+	conn, err := net.Dial("tcp", server.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,8 @@ type lonely struct {
 func newLonely(t *testing.T, dir string) *lonely {
 	t.Helper()
 	key := snapshot.Key{ID: "s1", Bytes: bytes.Repeat([]byte("s"), snapshot.KeyBytes)}
+	// A single server in any run: behind a proxy a Sentinel or a Cluster would
+	// name its servers' own addresses, past the proxy.
 	shared := testkit.SharedRedis(t)
 	l := &lonely{dir: dir, redis: testkit.NewProxy(t, shared.Addr())}
 	database := ""

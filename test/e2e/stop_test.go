@@ -115,7 +115,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 // follower, and one that has never seen Redis.
 func stopWithoutRedis(t *testing.T) {
 	const bound = drainFor + 2*time.Second
-	f := fleet.Start(t, drained(fleet.Options{Redis: testkit.Redis(t), Replicas: 2, Channels: 20}))
+	f := fleet.Start(t, drained(fleet.Options{Redis: fleet.OwnRedis(t), Replicas: 2, Channels: 20}))
 	first := leader(t, f)
 	crowd := startCrowd(t, first)
 	f.Redis.Pause()

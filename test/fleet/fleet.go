@@ -19,11 +19,11 @@ import (
 
 // Options say what fleet to start; zero fields mean the defaults given.
 type Options struct {
-	Replicas int                  // 3
-	Redis    *testkit.RedisServer // testkit.SharedRedis, which nobody may disturb
-	Postgres bool                 // the source is PostgreSQL and not SQLite
-	Channels int                  // how many channels the source holds at the start; none
-	Rules    int                  // how many routing rules; they need a channel
+	Replicas int                // 3
+	Redis    testkit.Deployment // SharedRedis, which nobody may disturb
+	Postgres bool               // the source is PostgreSQL and not SQLite
+	Channels int                // how many channels the source holds at the start; none
+	Rules    int                // how many routing rules; they need a channel
 
 	// Env overrides variables of every replica, such as ROUTEX_POLL_INTERVAL;
 	// Each does so for one of them, by its place from 0.
@@ -42,8 +42,8 @@ type Options struct {
 // Replica, end the test when they cannot do their work, so they are for the
 // test's own goroutine; Replica.Do is for any.
 type Fleet struct {
-	Redis     *testkit.RedisServer
-	Client    *redis.Client // of that Redis
+	Redis     testkit.Deployment
+	Client    redis.UniversalClient // of that Redis
 	Namespace string
 
 	DB          *sql.DB // the source, past the program
@@ -80,10 +80,10 @@ func New(tb testing.TB, o Options) *Fleet {
 		o.Replicas = 3
 	}
 	if o.Redis == nil {
-		o.Redis = testkit.SharedRedis(tb)
+		o.Redis = SharedRedis(tb)
 	}
 	f := &Fleet{
-		Redis: o.Redis, Client: o.Redis.Client(), Namespace: testkit.Namespace(tb), tb: tb, o: o,
+		Redis: o.Redis, Client: o.Redis.Universal(), Namespace: testkit.Namespace(tb), tb: tb, o: o,
 		key:  snapshot.Key{ID: "k1", Bytes: []byte("a key of exactly thirty-two byte")},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
 	}
