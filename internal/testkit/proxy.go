@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -16,20 +17,22 @@ type Proxy struct {
 
 	mu        sync.Mutex
 	links     map[*link]struct{}
+	traps     []*trap
 	refuse    bool
 	dropReply bool
 	closed    bool
+	accepted  int
 }
 
 // link is one client connection with the server connection that belongs to it.
 type link struct {
 	client, server *net.TCPConn
+	replies, asks  gate // from the server, and from the client
 
-	mu     sync.Mutex
-	gate   chan struct{} // closed while data may pass
-	cut    chan struct{} // closed when the link is cut
-	isCut  bool
-	frozen bool
+	mu    sync.Mutex
+	cut   chan struct{} // closed when the link is cut
+	isCut bool
+	lose  func() // the next reply is to be lost, and this is told; else nil
 }
 
 // NewProxy starts a proxy on a free loopback port that forwards to target
@@ -51,10 +54,14 @@ func (p *Proxy) Addr() string { return p.l.Addr().String() }
 
 // Freeze stops forwarding, both ways, on every connection that exists now. They
 // stay open, and what is sent on them is held back.
-func (p *Proxy) Freeze() { p.each((*link).freeze) }
+func (p *Proxy) Freeze() { p.each(func(k *link) { k.replies.shut(); k.asks.shut() }) }
+
+// FreezeReplies is Freeze for one direction: the server hears everything, and
+// nothing it says gets through.
+func (p *Proxy) FreezeReplies() { p.each(func(k *link) { k.replies.shut() }) }
 
 // Thaw lets frozen connections go on with what was held back.
-func (p *Proxy) Thaw() { p.each((*link).thaw) }
+func (p *Proxy) Thaw() { p.each(func(k *link) { k.replies.open(); k.asks.open() }) }
 
 // Reset ends every connection that exists now, both ways, with a TCP reset.
 func (p *Proxy) Reset() { p.each((*link).reset) }
@@ -73,6 +80,46 @@ func (p *Proxy) DropNextReply() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dropReply = true
+}
+
+// LoseReply throws away the reply to the n-th request from now on, 1 for the
+// next, that has word in it, and resets that connection. The channel it returns
+// is closed when that has happened. Other traffic may pass meanwhile.
+func (p *Proxy) LoseReply(word string, n int) <-chan struct{} {
+	lost := make(chan struct{})
+	p.set(&trap{word: []byte(word), skip: n - 1, spring: func(k *link) bool {
+		k.loseNext(sync.OnceFunc(func() { close(lost) }))
+		return true
+	}})
+	return lost
+}
+
+// HoldReplies holds back all that the server says on a connection from its
+// first request on that has word in it, until release: what was held back goes
+// on then, and nothing more is held. The server hears everything meanwhile.
+func (p *Proxy) HoldReplies(word string) (release func()) {
+	held := map[*link]struct{}{} // p.mu guards it
+	t := &trap{word: []byte(word), spring: func(k *link) bool {
+		held[k] = struct{}{}
+		k.replies.shut()
+		return false
+	}}
+	p.set(t)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.traps = slices.DeleteFunc(p.traps, func(other *trap) bool { return other == t })
+		for k := range held {
+			k.replies.open()
+		}
+	}
+}
+
+// Accepted returns how many connections were ever made, refused ones included.
+func (p *Proxy) Accepted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
 }
 
 // Connections returns how many client connections are open.
@@ -114,6 +161,7 @@ func (p *Proxy) accept() {
 func (p *Proxy) serve(client *net.TCPConn) {
 	p.mu.Lock()
 	refuse := p.refuse || p.closed
+	p.accepted++
 	p.mu.Unlock()
 	if refuse {
 		abort(client)
@@ -130,8 +178,8 @@ func (p *Proxy) serve(client *net.TCPConn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { k.pass(k.server, k.client, func() bool { return false }) })
-	both.Go(func() { k.pass(k.client, k.server, p.takeDrop) })
+	both.Go(func() { k.pass(k.server, k.client, &k.asks, p.ask) })
+	both.Go(func() { k.pass(k.client, k.server, &k.replies, p.reply) })
 	both.Wait()
 
 	p.mu.Lock()
@@ -150,29 +198,27 @@ func (p *Proxy) add(k *link) bool {
 	return true
 }
 
-// takeDrop reports whether this reply is the one to lose.
-func (p *Proxy) takeDrop() bool {
+// reply reports whether a reply on k is to be lost.
+func (p *Proxy) reply(k *link, _ []byte) (lose bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	drop := p.dropReply
+	lose = p.dropReply
 	p.dropReply = false
-	return drop
+	p.mu.Unlock()
+	return k.loses() || lose
 }
 
 func newLink(client, server *net.TCPConn) *link {
-	open := make(chan struct{})
-	close(open)
-	return &link{client: client, server: server, gate: open, cut: make(chan struct{})}
+	return &link{client: client, server: server, cut: make(chan struct{})}
 }
 
 // pass copies from src to dst until either fails, then ends the link. Lose is
-// asked for each piece whether it is the one to lose.
-func (k *link) pass(dst, src *net.TCPConn, lose func() bool) {
+// asked for each piece whether it is the one to lose, before it may pass g.
+func (k *link) pass(dst, src *net.TCPConn, g *gate, lose func(*link, []byte) bool) {
 	defer k.end()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
-		if !k.wait() || (n > 0 && lose()) {
+		if (n > 0 && lose(k, buf[:n])) || !g.wait(k.cut) {
 			k.reset()
 			return
 		}
@@ -184,36 +230,6 @@ func (k *link) pass(dst, src *net.TCPConn, lose func() bool) {
 		if err != nil {
 			return
 		}
-	}
-}
-
-// wait returns true when data may pass, and false when the link was cut.
-func (k *link) wait() bool {
-	k.mu.Lock()
-	gate := k.gate
-	k.mu.Unlock()
-	select {
-	case <-k.cut:
-		return false
-	case <-gate:
-		return true
-	}
-}
-
-func (k *link) freeze() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.frozen {
-		k.frozen, k.gate = true, make(chan struct{})
-	}
-}
-
-func (k *link) thaw() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.frozen {
-		k.frozen = false
-		close(k.gate)
 	}
 }
 

@@ -96,3 +96,44 @@ func TestProxyLeavesNoGoroutine(t *testing.T) {
 	})
 	goleak.VerifyNone(t, before)
 }
+
+func TestProxyLosesTheReplyToOneRequest(t *testing.T) {
+	p, c := through(t, testkit.SharedRedis(t))
+	key := testkit.Namespace(t)
+	lost := p.LoseReply(key, 2)
+	for i, fails := range []bool{false, true, false} {
+		if err := c.Incr(t.Context(), key).Err(); (err != nil) != fails {
+			t.Errorf("INCR %d: %v, want an error: %v", i+1, err, fails)
+		}
+		if err := c.Ping(t.Context()).Err(); err != nil {
+			t.Errorf("a request without the word is disturbed: %v", err)
+		}
+	}
+	<-lost
+	if n, err := c.Get(t.Context(), key).Int(); err != nil || n != 3 {
+		t.Errorf("the server counted %d (%v), want 3: the request was carried out", n, err)
+	}
+}
+
+func TestProxyHoldsRepliesBackOnConnectionsThatSayAWord(t *testing.T) {
+	p, c := through(t, testkit.SharedRedis(t))
+	channel := testkit.Namespace(t)
+	release := p.HoldReplies(channel)
+	sub := c.Subscribe(t.Context(), channel)
+	t.Cleanup(func() { _ = sub.Close() })
+	if _, err := sub.ReceiveTimeout(t.Context(), 50*time.Millisecond); err == nil {
+		t.Error("the confirmation came through")
+	}
+	other := redis.NewClient(c.Options())
+	t.Cleanup(func() { _ = other.Close() })
+	if err := other.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("another connection is disturbed: %v", err)
+	}
+	if n := testkit.SharedRedis(t).Client().PubSubNumSub(t.Context(), channel).Val()[channel]; n != 1 {
+		t.Errorf("the server knows %d subscribers, want 1: it hears everything", n)
+	}
+	release()
+	if _, err := sub.ReceiveTimeout(t.Context(), time.Second); err != nil {
+		t.Errorf("after the release nothing comes: %v", err)
+	}
+}
