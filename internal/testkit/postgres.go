@@ -20,7 +20,10 @@ import (
 )
 
 // postgresOnce is the PostgreSQL server that the tests of this process share.
-var postgresOnce = sync.OnceValues(startSharedPostgres)
+var postgresOnce = sync.OnceValues(func() (int, error) {
+	port, _, err := startOwnPostgres()
+	return port, err
+})
 
 // Postgres returns the URL of a fresh, empty database, dropped when the test
 // ends. Its server is shared by all tests of this process and started by the
@@ -28,10 +31,7 @@ var postgresOnce = sync.OnceValues(startSharedPostgres)
 // The server trusts every local user and does not sync to disk.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
-	withoutServers(tb, "PostgreSQL")
-	if _, err := postgresBin(); err != nil {
-		missing(tb, "PostgreSQL", "postgresql")
-	}
+	wantPostgres(tb)
 	port, err := postgresOnce()
 	if err != nil {
 		tb.Fatalf("start PostgreSQL: %v", err)
@@ -46,6 +46,14 @@ func Postgres(tb testing.TB) string {
 		}
 	})
 	return postgresURL(port, name)
+}
+
+func wantPostgres(tb testing.TB) {
+	tb.Helper()
+	withoutServers(tb, "PostgreSQL")
+	if _, err := postgresBin(); err != nil {
+		missing(tb, "PostgreSQL", "postgresql")
+	}
 }
 
 func postgresURL(port int, database string) string {
@@ -88,26 +96,25 @@ func majorVersion(path string) int {
 	return n
 }
 
-// startSharedPostgres makes a cluster in a new folder and returns the port of
-// its server.
-func startSharedPostgres() (int, error) {
+// startOwnPostgres makes a cluster in a new folder and returns the port of its
+// server, which ends with this process, and the folder of its data.
+func startOwnPostgres() (port int, data string, err error) {
 	bin, err := postgresBin()
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	dir, err := os.MkdirTemp("", "routex-pg-")
 	if err != nil {
-		return 0, fmt.Errorf("make the server's folder: %w", err)
+		return 0, "", fmt.Errorf("make the server's folder: %w", err)
 	}
 	attr, err := postgresUser(dir)
-	if err != nil {
-		return 0, errors.Join(err, os.RemoveAll(dir))
+	if err == nil {
+		port, err = startPostgres(bin, dir, attr)
 	}
-	port, err := startPostgres(bin, dir, attr)
 	if err != nil {
-		return 0, errors.Join(err, os.RemoveAll(dir))
+		return 0, "", errors.Join(err, os.RemoveAll(dir))
 	}
-	return port, nil
+	return port, filepath.Join(dir, "data"), nil
 }
 
 // postgresUser gives dir to the user postgres when we are root, because the

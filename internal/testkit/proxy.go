@@ -19,6 +19,7 @@ type Proxy struct {
 	links     map[*link]struct{}
 	traps     []*trap
 	refuse    bool
+	hold      bool
 	dropReply bool
 	closed    bool
 	accepted  int
@@ -195,6 +196,10 @@ func (p *Proxy) add(k *link) bool {
 		return false
 	}
 	p.links[k] = struct{}{}
+	if p.hold {
+		k.replies.shut()
+		k.asks.shut()
+	}
 	return true
 }
 

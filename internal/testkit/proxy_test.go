@@ -3,9 +3,11 @@ package testkit_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -136,4 +138,84 @@ func TestProxyHoldsRepliesBackOnConnectionsThatSayAWord(t *testing.T) {
 	if _, err := sub.ReceiveTimeout(t.Context(), time.Second); err != nil {
 		t.Errorf("after the release nothing comes: %v", err)
 	}
+}
+
+func TestProxyHoldsNewConnections(t *testing.T) {
+	s := testkit.SharedRedis(t)
+	p, c := through(t, s)
+	p.Hold(true)
+	p.Freeze()
+	fresh := redis.NewClient(c.Options())
+	t.Cleanup(func() { _ = fresh.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := fresh.Ping(ctx).Err(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Ping on a held connection = %v, want no answer", err)
+	}
+	p.Hold(false)
+	p.Thaw()
+	if err := fresh.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("after Thaw: %v", err)
+	}
+}
+
+func TestProxyBlackholeAnswersNobody(t *testing.T) {
+	p, c := through(t, testkit.SharedRedis(t))
+	p.Blackhole(t)
+	var silence net.Error
+	if _, err := net.DialTimeout("tcp", p.Addr(), 200*time.Millisecond); !errors.As(err, &silence) || !silence.Timeout() {
+		t.Errorf("a dial ends with %v, want silence", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := c.Ping(ctx).Err(); err == nil {
+		t.Error("an old connection answers")
+	}
+}
+
+func TestProxyActsAtTheRequestThatWasAskedFor(t *testing.T) {
+	s := testkit.SharedRedis(t)
+	p, c := through(t, s)
+	key := testkit.Namespace(t)
+	p.AtRequest(3, p.Freeze)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for range 3 {
+		_ = c.Incr(ctx, key).Err()
+	}
+	if n, err := s.Client().Get(t.Context(), key).Int(); err != nil || n != 2 {
+		t.Errorf("%d commands came through, %v, want 2", n, err)
+	}
+}
+
+func TestPostgresOfItsOwnIsFrozenAndRecovers(t *testing.T) {
+	s := testkit.PostgresOfItsOwn(t)
+	ping := func(within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		c, err := pgx.Connect(ctx, s.URL())
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
+		return c.Ping(ctx)
+	}
+	if err := ping(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	s.Pause()
+	if err := ping(300 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a frozen server answers: %v", err)
+	}
+	s.Resume()
+	kept, err := pgx.Connect(t.Context(), s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close(t.Context())
+	s.Crash()
+	if err := kept.Ping(t.Context()); err == nil {
+		t.Error("a backend outlived the crash")
+	}
+	testkit.Eventually(t, 20*time.Second, "the server has recovered", func() error { return ping(5 * time.Second) })
 }

@@ -7,9 +7,10 @@ import (
 
 // trap waits for a request with a word in it.
 type trap struct {
-	word   []byte
-	skip   int // requests to let pass before
+	word   []byte // empty: any request
+	skip   int    // requests to let pass before
 	spring func(*link) (done bool)
+	after  func() // if set, runs then, free to call the proxy
 }
 
 // set lays a trap.
@@ -23,6 +24,14 @@ func (p *Proxy) set(t *trap) {
 // spread over two pieces is not seen; requests begin new pieces, and the words
 // to look for stand near their beginnings.
 func (p *Proxy) ask(k *link, piece []byte) (lose bool) {
+	for _, after := range p.sprung(k, piece) {
+		after()
+	}
+	return false
+}
+
+// sprung springs the traps and returns what is to run once p.mu is free.
+func (p *Proxy) sprung(k *link, piece []byte) (after []func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := 0; i < len(p.traps); i++ {
@@ -38,8 +47,11 @@ func (p *Proxy) ask(k *link, piece []byte) (lose bool) {
 			p.traps = append(p.traps[:i], p.traps[i+1:]...)
 			i--
 		}
+		if t.after != nil {
+			after = append(after, t.after)
+		}
 	}
-	return false
+	return after
 }
 
 // loseNext has the next reply thrown away and the link cut, and told run then.
