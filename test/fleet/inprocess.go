@@ -34,17 +34,21 @@ func (f *Fleet) inProcess(r *Replica) (running, error) {
 	if f.o.Loaded != nil {
 		o.Loaded = func(ctx context.Context) { f.o.Loaded(ctx, r.i) }
 	}
-	// Not the test's context: that ends before the cleaning, which stops us.
-	ctx, cancel := context.WithCancel(context.Background())
-	if p.app, err = app.New(ctx, s, o); err != nil {
-		cancel()
+	asFleet(f.Namespace, func(ctx context.Context) {
+		// Not the test's context: that ends before the cleaning, which stops us.
+		ctx, p.cancel = context.WithCancel(ctx)
+		if p.app, err = app.New(ctx, s, o); err != nil {
+			p.cancel()
+			return
+		}
+		go func() {
+			defer close(p.ended)
+			p.err = p.app.Run(ctx)
+		}()
+	})
+	if err != nil {
 		return nil, err
 	}
-	p.cancel = cancel
-	go func() {
-		defer close(p.ended)
-		p.err = p.app.Run(ctx)
-	}()
 	return p, nil
 }
 
