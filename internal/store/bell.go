@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,7 +17,9 @@ import (
 // never waits for its answer; ours does.
 const (
 	pingEvery  = time.Second
+	watchEvery = pingEvery / 4
 	silentFor  = 3 * time.Second
+	openWithin = 2 * time.Second        // until a new subscription is confirmed
 	closeGrace = 500 * time.Millisecond // PubSub.Close waits for a dial that is under way, or for a server that is frozen
 	retryMin   = 50 * time.Millisecond
 	retryMax   = time.Second
@@ -24,49 +29,86 @@ const (
 // then. ring runs for each message, with its event's name, "" for a message
 // that is none of ours; gap for each (re)subscription and each
 // break, after which anything may have been missed. Both must not block: they
-// run on the reading goroutine.
+// run on the reading goroutine. With Sentinels it also sees to it that no
+// connection of this process stays with a server that is the master no more.
 func (s *Store) Listen(ctx context.Context, ring func(event string), gap func()) error {
+	var masters sync.WaitGroup
+	defer masters.Wait()
+	if s.c.masters != nil {
+		masters.Go(func() { s.c.masters.watch(ctx, s.log) })
+	}
+	var broke time.Time // when the last confirmed subscription ended; zero: none has
 	for wait := retryMin; ctx.Err() == nil; wait = min(2*wait, retryMax) {
-		if s.subscribe(ctx, ring, gap) {
-			wait = retryMin
+		confirmed, err := s.subscribe(ctx, ring, func() {
+			if !broke.IsZero() {
+				s.log.Info("Cache bell is heard again", "after", time.Since(broke).Round(time.Millisecond))
+				broke = time.Time{}
+			}
+			gap()
+		})
+		if ctx.Err() != nil {
+			break
+		}
+		if confirmed { // only then was there anything to miss
+			wait, broke = retryMin, time.Now()
+			s.log.Warn("Cache bell is not heard, the poll goes on", "err", err)
 			gap()
 		}
+		s.c.suspect(ctx)
 		_ = pause(ctx, wait/2+rand.N(wait)) // cut short when ctx ends, which ends the loop
 	}
 	return nil
 }
 
-// subscribe reads one subscription until it breaks, falls silent, or ctx ends.
-// It reports whether the server had confirmed it: only then was there anything
-// to miss.
-func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func()) (confirmed bool) {
-	sub := s.c.Bell.Subscribe(ctx, s.keys.Events())
-	var heard atomic.Int64 // when the server was last heard, in ns since start
-	start := time.Now()
+// subscription is one try to hear the bell.
+type subscription struct {
+	*redis.PubSub
+	suspect   func()
+	began     time.Time
+	heard     atomic.Int64 // when the server was last heard, in ns since began
+	confirmed atomic.Bool
+}
+
+// errSilent ends a subscription whose server says nothing.
+var errSilent = errors.New("the server is silent")
+
+// subscribe hears the bell until the subscription breaks, falls silent, or ctx
+// ends. It reports whether the server had confirmed it.
+func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func()) (confirmed bool, err error) {
+	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, began: time.Now()}
+	dial, cancel := context.WithTimeout(ctx, openWithin)
+	defer cancel()
+	if err := b.Subscribe(dial, s.keys.Events()); err != nil {
+		b.close()
+		return false, err
+	}
+	err = b.read(ctx, ring, gap)
+	return b.confirmed.Load(), err
+}
+
+// read reads the subscription until its end.
+func (b *subscription) read(ctx context.Context, ring func(event string), gap func()) (err error) {
+	// Without a deadline: a read that times out midway would leave half a message
+	// behind. But with an end: go-redis dials again before it reports a break.
+	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	done := make(chan struct{})
-	watch := make(chan struct{})
-	go func() {
-		defer close(watch)
-		s.watch(ctx, sub, done, func() time.Duration { return time.Since(start) - time.Duration(heard.Load()) })
-	}()
+	watched := make(chan error, 1)
+	go func() { watched <- b.watch(ctx, done) }()
 	defer func() {
 		close(done)
-		<-watch
+		err = cmp.Or(<-watched, err)
 	}()
 	for {
-		// Without a deadline: a read that times out midway would leave half a
-		// message behind. The watchdog ends a read that lasts too long.
-		msg, err := sub.Receive(context.WithoutCancel(ctx))
+		msg, err := b.Receive(reading) // the watchdog ends one that lasts too long
 		if err != nil {
-			if ctx.Err() == nil {
-				s.log.Debug("Cache bell: subscription broke", "err", err)
-			}
-			return confirmed
+			return err
 		}
-		heard.Store(int64(time.Since(start)))
+		b.heard.Store(int64(time.Since(b.began)))
 		switch msg := msg.(type) {
 		case *redis.Subscription:
-			confirmed = true
+			b.confirmed.Store(true)
 			gap()
 		case *redis.Message:
 			ring(eventOf(msg.Payload))
@@ -89,35 +131,49 @@ func eventOf(payload string) string {
 	return m.Event
 }
 
-// watch pings the server and closes sub when it has been silent for too long,
-// when the reader is done, or when ctx ends.
-func (s *Store) watch(ctx context.Context, sub *redis.PubSub, done <-chan struct{}, silent func() time.Duration) {
-	tick := time.NewTicker(pingEvery)
+// watch pings the server and closes the subscription when the server has been
+// silent for too long, which it returns as an error, when the reader is done, or
+// when ctx ends.
+func (b *subscription) watch(ctx context.Context, done <-chan struct{}) error {
+	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	defer func() {
-		closed := make(chan struct{})
-		go func() { // ends by itself: Close waits for a dial, and dials have a timeout
-			defer close(closed)
-			_ = sub.Close()
-		}()
-		select {
-		case <-closed:
-		case <-time.After(closeGrace):
-		}
-	}()
-	for {
+	defer b.close()
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-done:
-			return
+			return nil
 		case <-tick.C:
 		}
-		if silent() > silentFor {
-			return
+		patience := openWithin
+		if b.confirmed.Load() {
+			patience = silentFor
 		}
-		pingCtx, cancel := context.WithTimeout(ctx, pingEvery)
-		_ = sub.Ping(pingCtx) // a failed ping shows as silence
-		cancel()
+		silent := time.Since(b.began) - time.Duration(b.heard.Load())
+		if silent > patience {
+			return errSilent
+		}
+		if silent > pingEvery+pingEvery/2 { // an answer is missing
+			b.suspect()
+		}
+		if n%int(pingEvery/watchEvery) == 0 {
+			pingCtx, cancel := context.WithTimeout(ctx, pingEvery)
+			_ = b.Ping(pingCtx) // a failed ping shows as silence
+			cancel()
+		}
+	}
+}
+
+// close closes the subscription, and does not wait for it for long.
+func (b *subscription) close() {
+	closed := make(chan struct{})
+	go func() { // ends by itself: Close waits for a dial, and dials have a timeout
+		defer close(closed)
+		_ = b.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeGrace):
 	}
 }

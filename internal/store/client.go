@@ -27,16 +27,27 @@ type Clients struct {
 	Look    redis.UniversalClient // the head, on a connection of its own
 	Bulk    redis.UniversalClient // whole reads and staging
 	Bell    redis.UniversalClient // the subscription
+
+	masters *masters // nil unless the URL names Sentinels
 }
 
 // Dial prepares the clients of a Redis URL; nothing connects yet. Accepted are
 // go-redis's own forms: redis://, rediss:// and unix://, several addr= for a
 // Cluster, master_name= for Sentinel.
 func Dial(rawURL string) (*Clients, error) {
-	make1 := func(size int, read time.Duration) (redis.UniversalClient, error) {
-		return newClient(rawURL, size, read)
+	quietDriver()
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("redis: the URL does not parse") // its text may hold a password
 	}
 	c := &Clients{}
+	newClient := newSingle
+	switch {
+	case u.Query().Get("master_name") != "":
+		newClient = c.newFailover
+	case len(u.Query()["addr"]) > 0:
+		newClient = newCluster
+	}
 	for _, part := range []struct {
 		to   *redis.UniversalClient
 		size int
@@ -47,7 +58,7 @@ func Dial(rawURL string) (*Clients, error) {
 		{&c.Bulk, 4, bulkTimeout},
 		{&c.Bell, 2, commandTimeout},
 	} {
-		client, err := make1(part.size, part.read)
+		client, err := newClient(rawURL, part.size, part.read)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
@@ -64,48 +75,66 @@ func (c *Clients) Close() error {
 			errs = append(errs, client.Close())
 		}
 	}
+	if c.masters != nil {
+		errs = append(errs, c.masters.close())
+	}
 	return errors.Join(errs...)
 }
 
-// newClient makes one client with poolSize connections. Contexts bound its
-// I/O, and it retries a command once at most: retries re-run scripts, and
-// patience belongs to the loops above, which know what may be repeated.
-func newClient(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
-	u, err := url.Parse(rawURL)
+// The three kinds of clients have in common that contexts bound their I/O, and
+// that a command is retried once at most: retries re-run scripts, and patience
+// belongs to the loops above, which know what may be repeated. All of them read
+// from masters alone, whatever the URL says: what a replica has is older.
+
+func noMaintenance() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+func newSingle(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+	o, err := redis.ParseURL(rawURL)
 	if err != nil {
-		return nil, errors.New("redis: the URL does not parse") // its text may hold a password
+		return nil, fmt.Errorf("redis: URL: %w", scrub(err))
 	}
-	off := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	switch {
-	case u.Query().Get("master_name") != "":
-		o, err := redis.ParseFailoverURL(rawURL)
-		if err != nil {
-			return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
-		o.DisableIdentity = true
-		return redis.NewFailoverClient(o), nil
-	case len(u.Query()["addr"]) > 0:
-		o, err := redis.ParseClusterURL(rawURL)
-		if err != nil {
-			return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
-		o.ClusterStateReloadInterval = clusterReload
-		o.MaintNotificationsConfig, o.DisableIdentity = off, true
-		return redis.NewClusterClient(o), nil
-	default:
-		o, err := redis.ParseURL(rawURL)
-		if err != nil {
-			return nil, fmt.Errorf("redis: URL: %w", scrub(err))
-		}
-		o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
-		o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
-		o.MaintNotificationsConfig, o.DisableIdentity = off, true
-		return redis.NewClient(o), nil
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
+	o.MaintNotificationsConfig, o.DisableIdentity = noMaintenance(), true
+	return redis.NewClient(o), nil
+}
+
+func (c *Clients) newFailover(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+	o, err := redis.ParseFailoverURL(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
 	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
+	o.DisableIdentity = true
+	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	o.MinIdleConns = 0 // they would be dialled before the hook is there
+	if c.masters == nil {
+		c.masters = newMasters(o)
+	}
+	client := redis.NewFailoverClient(o)
+	client.AddHook(c.masters)
+	return client, nil
+}
+
+func newCluster(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+	o, err := redis.ParseClusterURL(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
+	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.ContextTimeoutEnabled, o.DialerRetries, o.PoolSize = true, 1, poolSize
+	// Redirections count as retries here, and it takes two to find a key whose
+	// slot is on the move. The clients of single nodes retry nothing.
+	o.MaxRetries, o.MaxRedirects = -1, 2
+	o.ClusterStateReloadInterval = clusterReload
+	o.MaintNotificationsConfig, o.DisableIdentity = noMaintenance(), true
+	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	client := redis.NewClusterClient(o)
+	client.AddHook(reloader{client})
+	return client, nil
 }
 
 // scrub keeps an URL, and the password in it, out of an error.

@@ -23,7 +23,7 @@ type fixture struct {
 	*store.Store
 	t    *testing.T
 	keys store.Keys
-	raw  *redis.Client
+	raw  redis.UniversalClient
 	lock string
 	rev  int64
 }
@@ -35,6 +35,18 @@ func newFixture(t *testing.T, o store.Options) *fixture {
 }
 
 func newFixtureAt(t *testing.T, url, namespace string, o store.Options) *fixture {
+	t.Helper()
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := redis.NewClient(opts)
+	t.Cleanup(func() { _ = raw.Close() })
+	return newFixtureWith(t, url, raw, namespace, o)
+}
+
+// newFixtureWith is for a Redis of any form, with a client of it.
+func newFixtureWith(t *testing.T, url string, raw redis.UniversalClient, namespace string, o store.Options) *fixture {
 	t.Helper()
 	clients, err := store.Dial(url)
 	if err != nil {
@@ -56,12 +68,7 @@ func newFixtureAt(t *testing.T, url, namespace string, o store.Options) *fixture
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{Store: st, t: t, keys: keys, raw: redis.NewClient(opts), lock: "token", rev: 1}
-	t.Cleanup(func() { _ = f.raw.Close() })
+	f := &fixture{Store: st, t: t, keys: keys, raw: raw, lock: "token", rev: 1}
 	f.grab()
 	return f
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
@@ -48,7 +50,7 @@ func TestNothingNewTouchesAndCostsLittle(t *testing.T) {
 		if _, err := bells.Receive(ctx); err != nil {
 			t.Fatal(err)
 		}
-		calls := testkit.Count(t, f.raw)
+		calls := testkit.Count(t, f.raw.(*redis.Client))
 		out, err := f.Publish(ctx, p)
 		if err != nil {
 			t.Fatal(err)

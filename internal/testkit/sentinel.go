@@ -265,6 +265,14 @@ func (s *SentinelSet) Rejoin(node *RedisServer) {
 	}
 }
 
+// Whole waits until all Sentinels know each other and see the whole set.
+func (s *SentinelSet) Whole() {
+	s.tb.Helper()
+	if err := s.complete(); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // Stop kills the servers and leaves the Sentinels. What the servers held is lost.
 func (s *SentinelSet) Stop() { s.all((*RedisServer).Stop) }
 
@@ -273,9 +281,7 @@ func (s *SentinelSet) Stop() { s.all((*RedisServer).Stop) }
 func (s *SentinelSet) Start() {
 	s.tb.Helper()
 	s.all((*RedisServer).Start)
-	if err := s.complete(); err != nil {
-		s.tb.Fatal(err)
-	}
+	s.Whole()
 }
 
 // Pause freezes the servers and leaves the Sentinels.

@@ -1,0 +1,132 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/store"
+	"github.com/routex/cachewarmer/internal/testkit"
+)
+
+// TestFrozenMasterWithItsSentinel freezes the master together with the one
+// Sentinel that answered first, as a host does that runs both. go-redis by itself
+// goes on asking that one for as long as it is frozen.
+func TestFrozenMasterWithItsSentinel(t *testing.T) {
+	t.Parallel()
+	s := testkit.Sentinel(t)
+	for _, other := range s.Sentinels[1:] {
+		other.Pause()
+	}
+	f := newFixtureWith(t, s.URL(), s.Universal(), "frozen-pair", store.Options{}) // connects while only the first one answers
+	if _, err := f.Head(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range s.Sentinels[1:] {
+		other.Resume()
+	}
+	if _, err := f.Head(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Whole()
+
+	old := s.Master()
+	s.Sentinels[0].Pause()
+	old.Pause()
+	s.Promoted(old)
+	began := time.Now()
+	testkit.Eventually(t, 20*time.Second, "the head is read from the new master", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_, err := f.Head(ctx)
+		return err
+	})
+	t.Logf("figure: the head is read again %v after the promotion (bound 3s)", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("took %v, want at most 3s", took)
+	}
+	old.Resume()
+	s.Sentinels[0].Resume()
+}
+
+// TestNothingStaysWithAFrozenMasterThatWakesUp freezes a master for exactly as
+// long as it takes to replace it. It wakes up in the belief that it is the
+// master, with every connection still open.
+func TestNothingStaysWithAFrozenMasterThatWakesUp(t *testing.T) {
+	t.Parallel()
+	s := testkit.Sentinel(t)
+	f := newFixtureWith(t, s.URL(), s.Universal(), "wakes-up", store.Options{})
+	rings, _ := listen(t, f)
+	if err := f.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old := s.Master()
+	old.Pause()
+	now := s.Promoted(old)
+	old.Resume()
+	began := time.Now()
+	testkit.Eventually(t, 20*time.Second, "nothing is connected with the old master", func() error {
+		clients, err := old.Client().Do(t.Context(), "client", "list", "type", "normal").Text()
+		subscribers, err2 := old.Client().PubSubNumSub(t.Context(), f.keys.Events()).Result()
+		if err != nil || err2 != nil || subscribers[f.keys.Events()] > 0 {
+			return fmt.Errorf("%v, %v, subscribers %v, clients:\n%s", err, err2, subscribers, clients)
+		}
+		return nil
+	})
+	testkit.Eventually(t, 20*time.Second, "the bell of the new master is heard", func() error {
+		before := rings.Load()
+		now.Client().Publish(t.Context(), f.keys.Events(), `{"event":"published"}`)
+		time.Sleep(20 * time.Millisecond)
+		if rings.Load() == before {
+			return fmt.Errorf("heard %d", before)
+		}
+		return nil
+	})
+	took := time.Since(began)
+	t.Logf("figure: the subscription has left a deposed master that woke up, and hears the new one, after %v (bound 4s)", took.Round(time.Millisecond))
+	if took > 4*time.Second {
+		t.Errorf("took %v, want at most 4s", took)
+	}
+	if err := isMaster(t.Context(), old.Client()); err != nil {
+		t.Errorf("the old master had stepped down by then, so this shows nothing: %v", err)
+	}
+}
+
+func isMaster(ctx context.Context, c *redis.Client) error {
+	role, err := c.Do(ctx, "role").Slice()
+	if err == nil && role[0] != "master" {
+		err = fmt.Errorf("its role is %v", role[0])
+	}
+	return err
+}
+
+// TestURLsThatAskForReplicas shows that what a URL says of reads from replicas
+// counts for nothing; one form of it makes go-redis panic.
+func TestURLsThatAskForReplicas(t *testing.T) {
+	t.Parallel()
+	check := func(d testkit.Deployment, option string) {
+		url := d.URL() + "&" + option
+		f := newFixtureWith(t, url, d.Universal(), testkit.Namespace(t), store.Options{})
+		for i := range 20 {
+			if err := f.Announce(t.Context(), "test", "anything"); err != nil {
+				t.Fatalf("%s: %v", url, err)
+			}
+			if _, err := f.BeginLoad(t.Context()); err != nil {
+				t.Fatalf("%s: %v", url, err)
+			}
+			n, err := f.Loads(t.Context())
+			if err != nil || n != int64(i+1) {
+				t.Fatalf("%s: counted %d loads, %v, want %d: it reads from a replica", url, n, err, i+1)
+			}
+		}
+	}
+	for _, option := range []string{"replica_only=true", "route_by_latency=true", "route_randomly=true", "min_idle_conns=1"} {
+		check(testkit.SharedSentinel(t), option)
+	}
+	for _, option := range []string{"read_only=true", "route_by_latency=true", "route_randomly=true"} {
+		check(testkit.SharedCluster(t), option)
+	}
+}
