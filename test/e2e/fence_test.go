@@ -25,8 +25,8 @@ import (
 	"github.com/routex/cachewarmer/internal/source"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
-	"github.com/routex/cachewarmer/test/fleet"
 	"github.com/routex/cachewarmer/internal/warmer"
+	"github.com/routex/cachewarmer/test/fleet"
 )
 
 const (
