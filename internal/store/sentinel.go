@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 const (
@@ -27,35 +28,57 @@ const (
 // with a master that was deposed, which may wake up and take writes that are
 // lost. Here all Sentinels are asked, and the newest answer counts.
 type masters struct {
-	name   string
-	listed []*redis.Client // the Sentinels of the URL
+	o      *redis.FailoverOptions
+	listed []string // addresses of the Sentinels in the URL
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	mu    sync.Mutex
-	now   master
-	conns map[*masterConn]struct{}
+	mu        sync.Mutex
+	sentinels map[string]*redis.Client // those listed and those that they know; by address
+	closed    bool
+	now       master
+	conns     map[*masterConn]struct{}
 }
 
-// master is what Sentinels answer.
+// master is what a Sentinel answers.
 type master struct {
-	addr  string
-	epoch int64 // of the failover that made it the master; a greater one is newer
+	addr   string
+	epoch  int64    // of the failover that made it the master; a greater one is newer
+	others []string // Sentinels it knows
 }
+
+// mostSentinels bounds how many are asked.
+const mostSentinels = 16
 
 func newMasters(o *redis.FailoverOptions) *masters {
-	data := &redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig}
 	m := &masters{
-		name: o.MasterName, dial: redis.NewDialer(data), conns: map[*masterConn]struct{}{},
+		o: o, listed: o.SentinelAddrs, dial: redis.NewDialer(&redis.Options{DialTimeout: o.DialTimeout, TLSConfig: o.TLSConfig}),
+		sentinels: map[string]*redis.Client{}, conns: map[*masterConn]struct{}{},
 	}
-	for _, addr := range o.SentinelAddrs {
-		m.listed = append(m.listed, redis.NewClient(&redis.Options{
-			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLSConfig,
+	m.meetLocked(nil)
+	return m
+}
+
+// meetLocked makes the Sentinels that are asked those of the URL and others.
+func (m *masters) meetLocked(others []string) {
+	want := append(slices.Clone(m.listed), others...)
+	want = want[:min(len(want), max(mostSentinels, len(m.listed)))]
+	for addr, client := range m.sentinels {
+		if !slices.Contains(want, addr) {
+			delete(m.sentinels, addr)
+			_ = client.Close()
+		}
+	}
+	for _, addr := range want {
+		if m.sentinels[addr] != nil || m.closed {
+			continue
+		}
+		m.sentinels[addr] = redis.NewClient(&redis.Options{
+			Addr: addr, Username: m.o.SentinelUsername, Password: m.o.SentinelPassword, TLSConfig: m.o.TLSConfig,
 			DialTimeout: sentinelTimeout, ReadTimeout: sentinelTimeout, WriteTimeout: sentinelTimeout,
 			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 2, DisableIdentity: true,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		}))
+			MaintNotificationsConfig: noMaintenance(),
+		})
 	}
-	return m
 }
 
 // find asks all Sentinels at the same time. It returns the newest answer as
@@ -66,8 +89,11 @@ func (m *masters) find(ctx context.Context) (master, error) {
 		master
 		err error
 	}
-	answers := make(chan answer, len(m.listed))
-	for _, sentinel := range m.listed {
+	m.mu.Lock()
+	sentinels := slices.Collect(maps.Values(m.sentinels))
+	m.mu.Unlock()
+	answers := make(chan answer, len(sentinels))
+	for _, sentinel := range sentinels {
 		go func() { // ends by itself: cut short, it would take its connection with it
 			asked, cancel := context.WithTimeout(context.WithoutCancel(ctx), sentinelTimeout)
 			defer cancel()
@@ -77,8 +103,8 @@ func (m *masters) find(ctx context.Context) (master, error) {
 	}
 	var best master
 	var errs []error
-	came, majority := 0, len(m.listed)/2+1
-	for came < majority && came+len(errs) < len(m.listed) {
+	came, majority := 0, len(sentinels)/2+1
+	for came < majority && came+len(errs) < len(sentinels) {
 		select {
 		case <-ctx.Done():
 			return master{}, context.Cause(ctx)
@@ -101,25 +127,24 @@ func (m *masters) find(ctx context.Context) (master, error) {
 
 // ask asks one Sentinel.
 func (m *masters) ask(ctx context.Context, sentinel *redis.Client) (master, error) {
-	var addr *redis.Cmd
-	var state *redis.MapStringStringCmd
+	at := redis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", m.o.MasterName)
+	state := redis.NewMapStringStringCmd(ctx, "sentinel", "master", m.o.MasterName)
+	others := redis.NewMapStringStringSliceCmd(ctx, "sentinel", "sentinels", m.o.MasterName)
 	_, err := sentinel.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		addr = pipe.Do(ctx, "sentinel", "get-master-addr-by-name", m.name)
-		state = redis.NewMapStringStringCmd(ctx, "sentinel", "master", m.name)
-		return pipe.Process(ctx, state)
+		return errors.Join(pipe.Process(ctx, at), pipe.Process(ctx, state), pipe.Process(ctx, others))
 	})
 	if err != nil {
 		return master{}, fmt.Errorf("ask Sentinel %s: %w", sentinel.Options().Addr, err)
 	}
-	at, err := addr.StringSlice()
-	if err != nil || len(at) != 2 {
-		return master{}, fmt.Errorf("ask Sentinel %s: it answers %v", sentinel.Options().Addr, addr.Val())
-	}
 	epoch, err := strconv.ParseInt(state.Val()["config-epoch"], 10, 64)
-	if err != nil {
-		return master{}, fmt.Errorf("ask Sentinel %s: epoch: %w", sentinel.Options().Addr, err)
+	if err != nil || len(at.Val()) != 2 {
+		return master{}, fmt.Errorf("ask Sentinel %s: it answers %v, epoch %q", sentinel.Options().Addr, at.Val(), state.Val()["config-epoch"])
 	}
-	return master{addr: net.JoinHostPort(at[0], at[1]), epoch: epoch}, nil
+	found := master{addr: net.JoinHostPort(at.Val()[0], at.Val()[1]), epoch: epoch}
+	for _, other := range others.Val() {
+		found.others = append(found.others, net.JoinHostPort(other["ip"], other["port"]))
+	}
+	return found, nil
 }
 
 // note makes found the master, and ends all connections to any other: a server
@@ -131,6 +156,7 @@ func (m *masters) note(found master, majority bool) master {
 		return m.now
 	}
 	m.now = found
+	m.meetLocked(found.others)
 	for conn := range m.conns {
 		if conn.addr != found.addr {
 			delete(m.conns, conn)
@@ -199,10 +225,14 @@ func (c *masterConn) Close() error {
 
 // close closes the connections to the Sentinels.
 func (m *masters) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
 	var errs []error
-	for _, sentinel := range m.listed {
+	for _, sentinel := range m.sentinels {
 		errs = append(errs, sentinel.Close())
 	}
+	clear(m.sentinels)
 	return errors.Join(errs...)
 }
 
