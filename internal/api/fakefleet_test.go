@@ -161,10 +161,10 @@ func (f *fakeFleet) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return []snapshot.ReplicaInfo{
-		{ID: "b", Role: snapshot.Follower, State: snapshot.StateLoading},
+		{ID: "b", Role: snapshot.Follower, State: snapshot.StateLoading, Schema: 1, Skew: "cannot read channels of schema 2, only up to 1"},
 		{
 			ID: "a", Address: "127.0.0.1:8080", Build: "1.0.0", Role: snapshot.Refresher, State: snapshot.StateFresh,
-			Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: content(41)}, Since: epoch, HeartbeatAge: 300 * time.Millisecond,
+			Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: content(41)}, Since: epoch, HeartbeatAge: 300 * time.Millisecond, Schema: 2,
 		},
 	}, f.fail["Replicas"]
 }
@@ -176,7 +176,7 @@ func (f *fakeFleet) Snapshots(context.Context) (map[snapshot.Kind]api.SnapshotIn
 		snapshot.Channels: {
 			Tag: snapshot.InvalidTag(42), Pinned: true,
 			Meta: snapshot.Meta{
-				Version: 41, Count: 5, Bytes: 900, Order: snapshot.Order{Lineage: "l", Revision: 12}, Reason: "timer",
+				Version: 41, Count: 5, Bytes: 900, Order: snapshot.Order{Lineage: "l", Revision: 12}, Schema: 2, Reason: "timer",
 				WarmedAt: epoch, WarmedBy: "a", Duration: 15 * time.Millisecond,
 				Quarantined: []snapshot.Fault{{Kind: snapshot.Channels, ID: "bad", Reason: "name is blank", Kept: true}},
 			},

@@ -18,7 +18,9 @@ type member struct {
 	State          snapshot.State                 `json:"state"`
 	Tags           map[snapshot.Kind]snapshot.Tag `json:"tags"`
 	HeartbeatAgeMs int64                          `json:"heartbeatAgeMs"`
-	Since          int64                          `json:"since"` // Unix ms
+	Since          int64                          `json:"since"`          // Unix ms
+	Schema         int                            `json:"schema"`         // newest it reads
+	Skew           string                         `json:"skew,omitempty"` // what it cannot read
 }
 
 // members is the list of live replicas.
@@ -36,6 +38,7 @@ func (a *API) replicas(w http.ResponseWriter, r *http.Request) error {
 		list.Replicas = append(list.Replicas, member{
 			ID: i.ID, Address: i.Address, Build: i.Build, Role: i.Role, State: i.State,
 			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(i.Since),
+			Schema: i.Schema, Skew: i.Skew,
 		})
 	}
 	slices.SortFunc(list.Replicas, func(x, y member) int { return strings.Compare(x.ID, y.ID) })
@@ -49,6 +52,7 @@ type published struct {
 	Count       int              `json:"count"`
 	Bytes       int              `json:"bytes"`
 	Revision    int64            `json:"revision"`
+	Schema      int              `json:"schema"` // of the records' form
 	Reason      string           `json:"reason"`
 	WarmedAt    int64            `json:"warmedAt"` // Unix ms
 	WarmedBy    string           `json:"warmedBy"`
@@ -67,6 +71,7 @@ func (a *API) snapshots(w http.ResponseWriter, r *http.Request) error {
 		i := infos[kind]
 		p := published{
 			Tag: i.Tag, Count: i.Meta.Count, Bytes: i.Meta.Bytes, Revision: i.Meta.Order.Revision,
+			Schema: i.Meta.Schema,
 			Reason: i.Meta.Reason, WarmedAt: unixMs(i.Meta.WarmedAt), WarmedBy: i.Meta.WarmedBy,
 			DurationMs: i.Meta.Duration.Milliseconds(), Pinned: i.Pinned,
 			Quarantined: append([]snapshot.Fault{}, i.Meta.Quarantined...),

@@ -135,19 +135,26 @@ func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snaps
 	if err != nil {
 		return nil, err
 	}
+	// In the form that is served: what has not changed is then known to be the same.
+	in := snapshot.Formed{}
+	for _, kind := range snapshot.Kinds {
+		if snap := a.cache.LastGood(kind); snap != nil {
+			in[kind] = snap.Meta.Schema
+		}
+	}
 	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
 		if snap := a.cache.LastGood(kind); snap != nil {
 			return snap.Set.Get(id)
 		}
 		return "", false
-	}, int(a.settings.GuardMaxRecordBytes))
+	}, int(a.settings.GuardMaxRecordBytes), in)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(candidates))
 	for kind, c := range candidates {
 		out[kind] = &snapshot.Snapshot{Set: c.Set, Meta: snapshot.Meta{
-			Digest: c.Set.Digest(), Count: c.Set.Len(), Bytes: c.Set.Bytes(), Order: c.Order, Schema: snapshot.Schema,
+			Digest: c.Set.Digest(), Count: c.Set.Len(), Bytes: c.Set.Bytes(), Order: c.Order, Schema: c.Schema,
 			Reason: "read from the source", WarmedAt: began, VerifiedAt: began, WarmedBy: a.settings.ReplicaID,
 			Duration: time.Since(began), Quarantined: c.Faults,
 		}}

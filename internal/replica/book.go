@@ -53,6 +53,7 @@ type slot struct {
 	hold        hold
 	outdated    bool         // the head has another or none, and there was nothing to take from it
 	told        snapshot.Tag // what the registry was last to hear of it
+	skewed      int          // schema of what a later release wrote since; 0: none, or it can be read again
 }
 
 // hold remembers content that could not be taken, so that it is neither pulled
@@ -60,7 +61,7 @@ type slot struct {
 type hold struct {
 	tag     snapshot.Tag
 	why     string
-	bear    bool // a warm would not mend it: do not ask for one
+	later   int  // schema of a later release, which wrote it; 0: it is not that
 	retryAt time.Time
 	wait    time.Duration
 }
@@ -254,7 +255,9 @@ func (b *book) lack(s *slot) string {
 	case invalid:
 		return fmt.Sprintf("%s was invalidated (%s)", s.kind, tag)
 	case held:
-		if !s.hold.bear {
+		// A warm of ours is no answer to a later release: the refresher sees in
+		// the registry what we read, and goes back to that.
+		if s.hold.later == 0 {
 			return fmt.Sprintf("%s %s: %s", s.kind, tag, s.hold.why)
 		}
 	}

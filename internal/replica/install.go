@@ -134,7 +134,7 @@ func (s *slot) take(snap *snapshot.Snapshot, incarnation string) {
 	if snap.Meta.Order.Compare(s.floor) > 0 {
 		s.floor = snap.Meta.Order
 	}
-	s.clean, s.hold, s.outdated = s.dirty, hold{}, false
+	s.clean, s.hold, s.outdated, s.skewed = s.dirty, hold{}, false, 0
 }
 
 // logFaults names the records that are broken now and were not before.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -68,6 +69,20 @@ func (b *book) trouble() string {
 	return ""
 }
 
+// skew says in words what a later release wrote and this one cannot read.
+func (b *book) skew() string {
+	var parts []string
+	for i := range b.slots {
+		if s := &b.slots[i]; s.skewed > 0 {
+			parts = append(parts, fmt.Sprintf("%s of schema %d", s.kind, s.skewed))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("cannot read %s, only up to %d", strings.Join(parts, ", "), snapshot.Schema)
+}
+
 // onlyBehind reports whether a pull is all that is needed.
 func (b *book) onlyBehind() bool {
 	for i := range b.slots {
@@ -89,7 +104,7 @@ func (b *book) gradeCopies() {
 		case missing:
 			s.outdated = s.outdated || s.tag() != "" // what the source had is not
 		case equal, idle:
-			s.outdated = false
+			s.outdated, s.skewed = false, 0
 		}
 	}
 }

@@ -146,17 +146,39 @@ func (c *Cache) pull(ctx context.Context, ch *chase, e errand) error {
 		return fmt.Errorf("pull %s: %w", e.kind, err)
 	}
 	delete(ch.got, e.kind)
-	c.update(func(b *book) {
-		s := b.slot(e.kind)
-		s.refuse(e.tag, err.Error(), c.o.Poll)
-		s.hold.bear = errors.Is(err, errLaterRelease)
-	})
+	c.hold(e, err)
 	return nil
 }
 
-// errLaterRelease is content that an older release must bear with: asking for a
-// warm would make two releases publish against each other.
-var errLaterRelease = fmt.Errorf("written by a later release: %w", snapshot.ErrInvalid)
+// hold keeps content that cannot be used from being pulled at every look.
+func (c *Cache) hold(e errand, err error) {
+	later, isLater := errors.AsType[*laterError](err)
+	var was int
+	c.update(func(b *book) {
+		s := b.slot(e.kind)
+		s.refuse(e.tag, err.Error(), c.o.Poll)
+		if was = s.skewed; isLater {
+			s.hold.later, s.skewed = later.schema, later.schema
+			c.reportNow.raise()
+		}
+	})
+	if isLater && was != later.schema {
+		c.log.Warn("Cache cannot read what a later release wrote, the last good copy stays",
+			"kind", e.kind, "tag", e.tag, "schema", later.schema, "reads", snapshot.Schema)
+	}
+}
+
+// laterError is content of a schema that this release does not know.
+type laterError struct {
+	kind   snapshot.Kind
+	schema int
+}
+
+func (e *laterError) Error() string {
+	return fmt.Sprintf("%s of schema %d, written by a later release: this one reads up to %d", e.kind, e.schema, snapshot.Schema)
+}
+
+func (e *laterError) Unwrap() error { return snapshot.ErrInvalid }
 
 // usable checks again, on the reader's side, that a snapshot is what its tag says.
 func usable(kind snapshot.Kind, snap *snapshot.Snapshot) error {
@@ -166,7 +188,7 @@ func usable(kind snapshot.Kind, snap *snapshot.Snapshot) error {
 	case snap.Set.Kind() != kind:
 		return fmt.Errorf("pull %s brought %s: %w", kind, snap.Set.Kind(), snapshot.ErrInvalid)
 	case snap.Meta.Schema > snapshot.Schema:
-		return fmt.Errorf("%s %s has schema %d, this release reads up to %d: %w", kind, snap.Tag, snap.Meta.Schema, snapshot.Schema, errLaterRelease)
+		return &laterError{kind: kind, schema: snap.Meta.Schema}
 	case snap.Tag != snapshot.NewTag(snap.Tag.Version(), snap.Set.Digest()):
 		return fmt.Errorf("%s %s has content with the digest %s: %w", kind, snap.Tag, snap.Set.Digest(), snapshot.ErrInvalid)
 	}

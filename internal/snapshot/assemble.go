@@ -33,6 +33,7 @@ type Approval struct {
 type Candidate struct {
 	Order  Order
 	Set    *Set
+	Schema int     // of the records' form
 	Faults []Fault // records left out or kept at their last good version
 }
 
@@ -42,15 +43,16 @@ type Candidate struct {
 // *Refusal.
 //
 // last may be nil, and is asked only about records with a fault. A channel or
-// rule whose JSON is longer than maxRecordBytes has one; 0 means no limit.
-func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes int) (map[Kind]*Candidate, error) {
+// rule whose JSON is longer than maxRecordBytes has one; 0 means no limit. All
+// records of a kind, kept ones too, are written in the form that in says.
+func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes int, in Formed) (map[Kind]*Candidate, error) {
 	if last == nil {
 		last = func(Kind, string) (string, bool) { return "", false }
 	}
 	if maxRecordBytes <= 0 {
 		maxRecordBytes = math.MaxInt
 	}
-	a := assembly{last: last, max: maxRecordBytes, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
+	a := assembly{last: last, max: maxRecordBytes, in: in, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
 	for _, f := range c.Broken {
 		a.broken[f.Kind] = append(a.broken[f.Kind], f.ID)
 		a.faults[f.Kind] = append(a.faults[f.Kind], f)
@@ -60,17 +62,17 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 		return nil, err
 	}
 	sets := map[Kind]map[string]string{}
-	if sets[Channels], err = encodeAll(channels); err != nil {
+	if sets[Channels], err = encodeAll(Channels, in, channels); err != nil {
 		return nil, err
 	}
-	if sets[Models], err = encodeAll(models(channels, c.Prices)); err != nil {
+	if sets[Models], err = encodeAll(Models, in, models(channels, c.Prices)); err != nil {
 		return nil, err
 	}
 	if sets[RoutingRules], err = a.rules(c, channels); err != nil {
 		return nil, err
 	}
 	if c.Summary != nil {
-		if sets[Analytics], err = encodeAll(map[string]*Summary{AnalyticsID: c.Summary}); err != nil {
+		if sets[Analytics], err = encodeAll(Analytics, in, map[string]*Summary{AnalyticsID: c.Summary}); err != nil {
 			return nil, err
 		}
 	}
@@ -79,17 +81,18 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 		out[kind] = &Candidate{
 			Order:  Order{Lineage: c.Lineage, Revision: c.Revisions[kind]},
 			Set:    NewSet(kind, recs),
+			Schema: in.of(kind),
 			Faults: a.faults[kind],
 		}
 	}
 	return out, nil
 }
 
-// encodeAll returns the JSON of each record.
-func encodeAll[T any](records map[string]T) (map[string]string, error) {
+// encodeAll returns the JSON of each record of kind.
+func encodeAll[T any](kind Kind, in Formed, records map[string]T) (map[string]string, error) {
 	out := make(map[string]string, len(records))
 	for id, record := range records {
-		body, err := Encode(record)
+		body, err := EncodeAs(kind, in.of(kind), record)
 		if err != nil {
 			return nil, fmt.Errorf("record %q: %w", id, err)
 		}
@@ -102,13 +105,14 @@ func encodeAll[T any](records map[string]T) (map[string]string, error) {
 type assembly struct {
 	last   func(Kind, string) (string, bool)
 	max    int // bytes of one record
+	in     Formed
 	faults map[Kind][]Fault
 	broken map[Kind][]string // ids of rows that were not even records
 }
 
-// encode returns the JSON of a record, unless that is too long.
-func (a *assembly) encode(record any) (string, error) {
-	body, err := Encode(record)
+// encode returns the JSON of a record of kind, unless that is too long.
+func (a *assembly) encode(kind Kind, record any) (string, error) {
+	body, err := EncodeAs(kind, a.in.of(kind), record)
 	if err == nil && len(body) > a.max {
 		err = fmt.Errorf("record has %d bytes, at most %d are allowed: %w", len(body), a.max, ErrInvalid)
 	}
@@ -160,7 +164,7 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 			err = fmt.Errorf("name %q is already that of channel %q: %w", ch.Name, names[ch.Name], ErrInvalid)
 		}
 		if err == nil {
-			_, err = a.encode(ch)
+			_, err = a.encode(Channels, ch)
 		}
 		if err != nil {
 			a.fault(Channels, ch.ID, err, keep(ch.ID))
@@ -234,8 +238,8 @@ func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]s
 		if err != nil || check(r) != nil {
 			return false
 		}
-		out[id] = body
-		return true
+		out[id], err = EncodeAs(RoutingRules, a.in.of(RoutingRules), r) // it may be of another form
+		return err == nil
 	}
 	seen := make(map[string]bool, len(c.Rules))
 	for i := range c.Rules {
@@ -249,7 +253,7 @@ func (a *assembly) rules(c *Catalog, channels map[string]*Channel) (map[string]s
 		}
 		err := check(r)
 		if err == nil {
-			out[r.ID], err = a.encode(r)
+			out[r.ID], err = a.encode(RoutingRules, r)
 		}
 		if err != nil {
 			delete(out, r.ID)

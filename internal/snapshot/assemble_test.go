@@ -23,7 +23,7 @@ func assemble(t *testing.T, c *snapshot.Catalog, last map[string]string) map[sna
 	out, err := snapshot.Assemble(c, func(kind snapshot.Kind, id string) (string, bool) {
 		body, ok := last[string(kind)+"/"+id]
 		return body, ok
-	}, 4096)
+	}, 4096, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,11 +136,11 @@ func TestRowsThatAreNoRecordsKeepTheirLastGoodVersion(t *testing.T) {
 
 func TestDoubledRowsRefuseTheSet(t *testing.T) {
 	var r *snapshot.Refusal
-	_, err := snapshot.Assemble(&snapshot.Catalog{Channels: []snapshot.Channel{channel("c1"), channel("c1")}}, nil, 0)
+	_, err := snapshot.Assemble(&snapshot.Catalog{Channels: []snapshot.Channel{channel("c1"), channel("c1")}}, nil, 0, nil)
 	if !errors.As(err, &r) || r.Guard != snapshot.GuardDuplicate || r.Kind != snapshot.Channels {
 		t.Errorf("doubled channels: %v, want a refusal", err)
 	}
-	_, err = snapshot.Assemble(&snapshot.Catalog{Rules: []snapshot.Rule{rule("r", "c"), rule("r", "c")}}, nil, 0)
+	_, err = snapshot.Assemble(&snapshot.Catalog{Rules: []snapshot.Rule{rule("r", "c"), rule("r", "c")}}, nil, 0, nil)
 	if !errors.As(err, &r) || r.Kind != snapshot.RoutingRules {
 		t.Errorf("doubled rules: %v, want a refusal", err)
 	}

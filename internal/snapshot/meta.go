@@ -10,7 +10,7 @@ type Meta struct {
 	Bytes      int
 	Order      Order  // fields lineage and revision
 	Attempt    string // id of the publish that wrote it; a retry finds its own
-	Schema     int
+	Schema     int           // of the records' form: what a reader has to know
 	Reason     string        // why it was warmed
 	WarmedAt   time.Time     // when the content was published, Redis time
 	VerifiedAt time.Time     // when a load last found it still true, Redis time

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -16,11 +17,16 @@ type Change struct {
 	Next  *Set
 	Delta Delta // what turns Base, or nothing, into Next
 	Order Order
+	// Schema is that of Next's form; 0 means the newest this build writes.
+	Schema int
 	// Quarantined is listed in meta: records held back by a fault.
 	Quarantined []Fault
 	// Unpin lets the change through although the kind is pinned.
 	Unpin bool
 }
+
+// Form is the schema of Next's form.
+func (c *Change) Form() int { return FormOf(c.Kind, cmp.Or(c.Schema, Schema)) }
 
 // Publication is everything one warm brings in, together or not at all.
 type Publication struct {
@@ -49,6 +55,8 @@ type Standing struct {
 	Order Order
 	Load  int64 // number of the load that last found it true
 	Count int   // records its meta says there are
+	// Schema is that of the form it was written in; 0 for none.
+	Schema int
 	Size  int64 // records that are there
 }
 

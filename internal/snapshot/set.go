@@ -10,10 +10,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Schema is the form of the records this build writes. A reader refuses a
-// greater one and keeps its last good copy.
-const Schema = 1
-
 // Digest is the hash of a whole set: the sum of its records' hashes modulo
 // 2^64, so that one changed record costs one subtraction and one addition.
 type Digest uint64

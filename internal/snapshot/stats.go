@@ -23,6 +23,8 @@ type ReplicaInfo struct {
 	Tags    map[Kind]Tag // what it serves
 	Config  int64        // version of the config it follows
 	Since   time.Time    // when it started, Redis time
+	Schema  int          // newest schema it reads; releases that do not say so read FirstSchema
+	Skew    string       // what a later release wrote and it cannot read; "" for nothing
 	// HeartbeatAge is how long ago it last reported. Set by the store on reading.
 	HeartbeatAge time.Duration
 }

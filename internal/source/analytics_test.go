@@ -82,7 +82,7 @@ func TestSeedDemo(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := load(t, d)
-		sets, err := snapshot.Assemble(first, nil, 0)
+		sets, err := snapshot.Assemble(first, nil, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

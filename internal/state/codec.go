@@ -12,6 +12,9 @@ import (
 // schema is the form of what is in the box. A reader refuses a greater one.
 const schema = 1
 
+// laterWrote is what errors say of a schema that is not known here.
+const laterWrote = "written by a later release: this one reads"
+
 // minRecord is what a record hardly ever is shorter than: what to make room for
 // must not rest on a number in the header alone.
 const minRecord = 32
@@ -86,7 +89,7 @@ func whole(kind snapshot.Kind, snap *snapshot.Snapshot) error {
 	case snap == nil || snap.Set == nil || snap.Set.Kind() != kind:
 		return fmt.Errorf("no snapshot of %s: %w", kind, snapshot.ErrInvalid)
 	case snap.Meta.Schema > snapshot.Schema:
-		return fmt.Errorf("%s %s has schema %d, this release knows up to %d: %w", kind, snap.Tag, snap.Meta.Schema, snapshot.Schema, snapshot.ErrInvalid)
+		return fmt.Errorf("%s %s has schema %d, %s up to %d: %w", kind, snap.Tag, snap.Meta.Schema, laterWrote, snapshot.Schema, snapshot.ErrInvalid)
 	case !snap.Tag.HasContent() || snap.Tag != snapshot.NewTag(snap.Tag.Version(), snap.Set.Digest()):
 		return fmt.Errorf("%s %q has content with the digest %s: %w", kind, snap.Tag, snap.Set.Digest(), snapshot.ErrInvalid)
 	}
@@ -123,8 +126,8 @@ func decode(plain []byte) (map[snapshot.Kind]*snapshot.Snapshot, time.Time, erro
 	if err := json.Unmarshal([]byte(head), &h); err != nil {
 		return nil, time.Time{}, fmt.Errorf("header: %w: %w", snapshot.ErrInvalid, err)
 	}
-	if h.Schema != schema {
-		return nil, time.Time{}, fmt.Errorf("it has schema %d, this release reads %d: %w", h.Schema, schema, snapshot.ErrInvalid)
+	if h.Schema < 1 || h.Schema > schema {
+		return nil, time.Time{}, fmt.Errorf("it has schema %d, %s up to %d: %w", h.Schema, laterWrote, schema, snapshot.ErrInvalid)
 	}
 	snaps := make(map[snapshot.Kind]*snapshot.Snapshot, len(snapshot.Kinds))
 	for _, s := range h.Kinds {

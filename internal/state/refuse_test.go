@@ -41,7 +41,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a file that is not there", nil, snapshot.ErrNotFound, "no such file"},
 		{"an empty file", []byte{}, snapshot.ErrInvalid, "damaged"},
 		{"something else", []byte("#!/bin/sh\nexit 0\n"), snapshot.ErrInvalid, "damaged"},
-		{"another form", bytes.Replace(raw, []byte("state 1"), []byte("state 2"), 1), snapshot.ErrInvalid, "another release"},
+		{"another form", bytes.Replace(raw, []byte("state 1"), []byte("state 2"), 1), snapshot.ErrInvalid, "form 2, written by a later release"},
 		{"nothing sealed", []byte(state.Form), snapshot.ErrInvalid, "cut short"},
 		{"half of a file", raw[:len(raw)/2], snapshot.ErrInvalid, "does not open"},
 		{"two files in one", append(bytes.Clone(raw), raw...), snapshot.ErrInvalid, "does not open"},

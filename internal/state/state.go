@@ -15,6 +15,9 @@
 //	record  length of the id │ id │ length of the body │ body, the record's JSON byte for byte
 //	header  schema, savedAt, and of each kind its tag, count, bytes and meta
 //
+// A file of a later release is refused by name and stays where it is until this
+// one has a whole copy of its own to put there.
+//
 // Lengths are unsigned varints, times Unix milliseconds. What a reader may
 // rely on: Load returns what one Save was given, whole and with its digests
 // checked, or an error. A file that was cut, changed, moved from another
@@ -28,6 +31,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -105,8 +109,8 @@ func load(path, label string, keys *snapshot.Keyring) (map[snapshot.Kind]*snapsh
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	if len(raw) < len(form) || string(raw[:len(form)]) != form {
-		return nil, time.Time{}, fmt.Errorf("it does not begin with %q: damaged, or written by another release: %w", form, snapshot.ErrInvalid)
+	if err := known(raw); err != nil {
+		return nil, time.Time{}, err
 	}
 	plain, err := keys.OpenBytes(label, raw[len(form):])
 	if err != nil {
@@ -123,6 +127,20 @@ func load(path, label string, keys *snapshot.Keyring) (map[snapshot.Kind]*snapsh
 		return nil, time.Time{}, fmt.Errorf("it is from %s, which is yet to come: %w", at.UTC().Format(time.RFC3339), snapshot.ErrInvalid)
 	}
 	return snaps, at, nil
+}
+
+// known reports a file whose beginning is not form.
+func known(raw []byte) error {
+	if strings.HasPrefix(string(raw[:min(len(raw), len(form))]), form) {
+		return nil
+	}
+	var n int
+	if line, _, ok := strings.Cut(string(raw[:min(len(raw), 2*len(form))]), "\n"); ok {
+		if _, err := fmt.Sscanf(line, "routex-state %d", &n); err == nil && n > 1 {
+			return fmt.Errorf("it has form %d, %s form 1: %w", n, laterWrote, snapshot.ErrInvalid)
+		}
+	}
+	return fmt.Errorf("it does not begin with %q: %w", form, snapshot.ErrInvalid)
 }
 
 // Remove takes the last good copy away. There need not be one.

@@ -46,7 +46,7 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for i, kind := range kinds {
-			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count")
+			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count", "schema")
 			sizes[i] = pipe.HLen(ctx, s.keys.Snapshot(kind))
 		}
 		return nil
@@ -70,6 +70,7 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 		out[kind] = snapshot.Standing{
 			Tag: h.Tags[kind], Order: snapshot.Order{Lineage: field(0), Revision: number(field(1))},
 			Load: number(field(2)), Count: int(number(field(3))), Size: sizes[i].Val(),
+			Schema: int(number(field(4))),
 		}
 	}
 	return out, nil

@@ -22,6 +22,7 @@ func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(),
 		"id", info.ID, "address", info.Address, "build", info.Build,
 		"role", string(info.Role), "state", string(info.State), "config", info.Config,
+		"schema", info.Schema, "skew", info.Skew,
 	}
 	for _, kind := range snapshot.Kinds {
 		args = append(args, string(kind), string(info.Tags[kind]))
@@ -82,6 +83,7 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 		ID: id, Address: row["address"], Build: row["build"],
 		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
 		Tags: map[snapshot.Kind]snapshot.Tag{}, Config: number(row["config"]), Since: millis(row["since"]),
+		Schema: max(int(number(row["schema"])), snapshot.FirstSchema), Skew: row["skew"],
 	}
 	for _, kind := range snapshot.Kinds {
 		if tag, err := snapshot.ParseTag(row[string(kind)]); err == nil && tag != "" {

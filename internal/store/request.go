@@ -127,7 +127,7 @@ func (s *Store) prepareKind(ctx context.Context, p snapshot.Publication, c snaps
 	}
 	meta := snapshot.Meta{
 		Version: version + 1, Digest: c.Next.Digest(), Count: c.Next.Len(), Bytes: c.Next.Bytes(),
-		Order: c.Order, Attempt: p.Attempt, Schema: snapshot.Schema, Reason: p.Reason, WarmedBy: s.o.By,
+		Order: c.Order, Attempt: p.Attempt, Schema: c.Form(), Reason: p.Reason, WarmedBy: s.o.By,
 		Duration: p.Took, Quarantined: c.Quarantined,
 	}
 	out.result.New = append(out.result.New, c.Kind)
@@ -183,9 +183,10 @@ func (s *Store) modeOf(p snapshot.Publication, c snapshot.Change) string {
 	switch {
 	case c.Base == nil || p.Incarnation == "" || c.Expect == "":
 		return whole
-	case c.Delta.Empty() && c.Expect == c.Base.Tag && c.Order.Lineage == c.Base.Meta.Order.Lineage:
-		// Another lineage needs a version even where the content is the same:
-		// a copy under an old tag would be taken for one of the old lineage.
+	case c.Delta.Empty() && c.Expect == c.Base.Tag && c.Order.Lineage == c.Base.Meta.Order.Lineage && c.Form() == c.Base.Meta.Schema:
+		// Another lineage needs a version even where the content is the same: a
+		// copy under an old tag would be taken for one of the old lineage. So does
+		// another form, or replicas that had no use for the old one would not look.
 		return touch
 	case c.Delta.Empty():
 		return retag

@@ -96,6 +96,7 @@ type fakeStore struct {
 	byLoad  map[snapshot.Kind]int64
 	refused []snapshot.Refusal
 	pubs    []snapshot.Publication
+	live    []snapshot.ReplicaInfo
 	before  func() // runs before a publication is judged
 	reading func() // runs before the number of the newest load is read
 }
@@ -143,12 +144,12 @@ func (s *fakeStore) Publish(_ context.Context, p snapshot.Publication) (*snapsho
 	out := &snapshot.Published{Snapshots: map[snapshot.Kind]*snapshot.Snapshot{}, Records: map[snapshot.Kind]int{}}
 	for _, c := range p.Changes {
 		version := c.Expect.Version()
-		if c.Base == nil || !c.Delta.Empty() || c.Expect != c.Base.Tag || c.Order.Lineage != c.Base.Meta.Order.Lineage {
+		if c.Base == nil || !c.Delta.Empty() || c.Expect != c.Base.Tag || c.Order.Lineage != c.Base.Meta.Order.Lineage || c.Form() != c.Base.Meta.Schema {
 			version++
 			out.New = append(out.New, c.Kind)
 		}
 		tag := snapshot.NewTag(version, c.Next.Digest())
-		snap := &snapshot.Snapshot{Tag: tag, Set: c.Next, Meta: snapshot.Meta{Version: version, Digest: c.Next.Digest(), Order: c.Order, Count: c.Next.Len(), Quarantined: c.Quarantined}}
+		snap := &snapshot.Snapshot{Tag: tag, Set: c.Next, Meta: snapshot.Meta{Version: version, Digest: c.Next.Digest(), Order: c.Order, Count: c.Next.Len(), Schema: c.Form(), Quarantined: c.Quarantined}}
 		s.snaps[c.Kind], s.head.Tags[c.Kind], s.byLoad[c.Kind], out.Snapshots[c.Kind] = snap, tag, p.Load, snap
 	}
 	return out, nil
@@ -188,6 +189,12 @@ func (s *fakeStore) Loads(context.Context) (int64, error) {
 	return s.loads, nil
 }
 
+func (s *fakeStore) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live, nil
+}
+
 func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +202,7 @@ func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (map[sna
 	for _, kind := range kinds {
 		st := snapshot.Standing{Tag: s.head.Tags[kind], Load: s.byLoad[kind]}
 		if snap := s.snaps[kind]; snap != nil {
-			st.Order, st.Count, st.Size = snap.Meta.Order, snap.Set.Len(), int64(snap.Set.Len())
+			st.Order, st.Count, st.Size, st.Schema = snap.Meta.Order, snap.Set.Len(), int64(snap.Set.Len()), snap.Meta.Schema
 		}
 		out[kind] = st
 	}

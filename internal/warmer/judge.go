@@ -13,12 +13,13 @@ import (
 // refusals of those that may not. One refused kind of the catalog holds back
 // the others: they belong to one state of the source.
 func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot, catalog *snapshot.Catalog) ([]snapshot.Change, snapshot.Refused, error) {
+	in, err := r.formed(ctx, bases)
+	if err != nil {
+		return nil, nil, err
+	}
 	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
-		if prev := r.previous(kind, bases); prev != nil {
-			return prev.Set.Get(id)
-		}
-		return "", false
-	}, r.w.o.Guards.MaxRecordBytes)
+		return r.kept(kind, id, bases)
+	}, r.w.o.Guards.MaxRecordBytes, in)
 	if refusal, ok := errors.AsType[*snapshot.Refusal](err); ok {
 		return nil, snapshot.Refused{refusal}, nil
 	}
@@ -62,7 +63,7 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 	toPrev := snapshot.Diff(had, cand.Set)
 	no, err := r.guard(ctx, kind, prev, cand, unmeant(kind, toPrev.Removed, prev, ok, cand.Faults))
 	change := snapshot.Change{
-		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Quarantined: cand.Faults,
+		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Schema: cand.Schema, Quarantined: cand.Faults,
 	}
 	if change.Base == nil {
 		change.Delta = snapshot.Diff(nil, cand.Set)

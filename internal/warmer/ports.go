@@ -33,6 +33,8 @@ type Store interface {
 	BeginLoad(ctx context.Context) (int64, error)
 	Loads(ctx context.Context) (int64, error)
 	Standings(ctx context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error)
+	// Replicas lists the live replicas, with the schema each of them reads.
+	Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error)
 }
 
 // Lock is the lease that at most one warm of the fleet holds. held is the exact

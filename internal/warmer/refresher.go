@@ -32,6 +32,7 @@ type Refresher struct {
 	log *slog.Logger
 
 	trouble string // last state of following that was logged
+	forms   reformer
 }
 
 // NewRefresher returns a Refresher on w. It starts nothing; Lead does.
@@ -51,9 +52,10 @@ func NewRefresher(w *Warmer, o RefresherOptions) (*Refresher, error) {
 	return &Refresher{w: w, o: o, log: o.Log}, nil
 }
 
-// Lead refreshes until ctx ends, which it does with the lease. It begins with
-// a whole refresh: what a leader before it did not finish is done now.
-func (r *Refresher) Lead(ctx context.Context) error {
+// begin is what a new leader does first: a whole refresh, so that what a leader
+// before it did not finish is done now.
+func (r *Refresher) begin(ctx context.Context) {
+	r.forms = reformer{}
 	if err := r.o.SyncConfig(ctx); err != nil && ctx.Err() == nil {
 		r.log.Debug("Cache config could not be mirrored, the next poll tries again", "err", err)
 	}
@@ -61,6 +63,11 @@ func (r *Refresher) Lead(ctx context.Context) error {
 		r.refresh(ctx, "startup", false)
 	}
 	r.follow(ctx)
+}
+
+// Lead refreshes until ctx ends, which it does with the lease.
+func (r *Refresher) Lead(ctx context.Context) error {
+	r.begin(ctx)
 	poll, audit := time.NewTicker(r.o.SourcePoll), time.NewTicker(r.o.Audit)
 	defer poll.Stop()
 	defer audit.Stop()
@@ -149,7 +156,9 @@ func (r *Refresher) follow(ctx context.Context) {
 	case !c.Enabled:
 		err = r.w.Clear(ctx) // who switched it off may not have come to that
 	default:
-		_, err = r.w.Follow(ctx, c.CacheConfig, at, "source changed")
+		if _, err = r.w.Follow(ctx, c.CacheConfig, at, "source changed"); err == nil {
+			err = r.reform(ctx)
+		}
 	}
 	var refused snapshot.Refused
 	state := ""

@@ -19,6 +19,8 @@ type Request struct {
 	// Rebuild writes the snapshots whole, because what stands in Redis is
 	// damaged.
 	Rebuild bool
+	// Settled lets a kind be written in a newer form than it stands in.
+	Settled bool
 	// Until says, once the lock is ours, that nothing is left to do. nil: load
 	// in any case.
 	Until func(map[snapshot.Kind]snapshot.Standing) bool
@@ -58,6 +60,7 @@ func (c *call) merge(r Request) {
 	c.req.Background = c.req.Background || r.Background
 	c.req.Changed = c.req.Changed || r.Changed
 	c.req.Rebuild = c.req.Rebuild || r.Rebuild
+	c.req.Settled = c.req.Settled || r.Settled
 	mine, theirs := c.req.Until, r.Until
 	switch {
 	case mine == nil || theirs == nil:

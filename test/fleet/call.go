@@ -176,6 +176,8 @@ type Member struct {
 	Tags           map[snapshot.Kind]snapshot.Tag `json:"tags"`
 	HeartbeatAgeMs int64                          `json:"heartbeatAgeMs"`
 	Since          int64                          `json:"since"`
+	Schema         int                            `json:"schema"`
+	Skew           string                         `json:"skew"`
 }
 
 // Stats asks for the counters of the fleet and the standing of this replica.
