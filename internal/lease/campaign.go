@@ -101,7 +101,7 @@ func (c *campaign) follow(ctx context.Context) {
 		return
 	}
 	c.failures = 0
-	wait := min(max(left, 0)+between(retryMin, retryMax), lookMax)
+	wait := min(max(left, 0)+c.l.between(retryMin, retryMax), lookMax)
 	if left == forever {
 		wait = lookMax
 		c.enter(slog.LevelWarn, "Cache lock has no time to live, nobody can take it over", "holder", holder)
@@ -131,7 +131,7 @@ func (c *campaign) redisFailed(ctx context.Context, err error) {
 func (c *campaign) backoff(ctx context.Context) {
 	pause := min(backoffMin<<min(c.failures, 10), backoffMax)
 	c.failures++
-	sleep(ctx, between(pause/2, pause))
+	sleep(ctx, c.l.between(pause/2, pause))
 }
 
 // enter logs a state once, however long it lasts.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -85,7 +84,7 @@ func (h *hold) keep(ctx context.Context, asked time.Time) {
 			if !failing && ctx.Err() == nil {
 				h.l.log.Warn("Cache lock not refreshed, trying again", "err", err)
 			}
-			next, failing = time.Now().Add(between(h.l.ttl/30, h.l.ttl/15)), true
+			next, failing = time.Now().Add(h.l.between(h.l.ttl/30, h.l.ttl/15)), true
 		}
 	}
 }
@@ -178,4 +177,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // between returns a random duration of at least low and less than high.
-func between(low, high time.Duration) time.Duration { return low + rand.N(high-low) }
+func (l *Lease) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(l.random()*float64(high-low))
+}

@@ -15,10 +15,11 @@ package lease
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -45,8 +46,11 @@ const (
 
 // Options tune a Lease. The zero value is ready for use.
 type Options struct {
-	TTL    time.Duration         // how long the lock outlives a holder that dies; 10s, at least 100ms
-	Holder string                // id of this replica, readable at the end of the lock's value
+	TTL    time.Duration // how long the lock outlives a holder that dies; 10s, at least 100ms
+	Holder string        // id of this replica, readable at the end of the lock's value
+	// Random is what pauses are drawn from, 0 up to 1. It is called from several
+	// goroutines. rand.Float64
+	Random func() float64
 	Log    *slog.Logger          // slog.Default()
 	Reg    prometheus.Registerer // nil: metrics work but are not exported; at most one Lease per Registerer
 }
@@ -60,6 +64,7 @@ type Lease struct {
 	ttl    time.Duration
 	holder string
 	log    *slog.Logger
+	random func() float64
 	m      *metrics
 	bell   chan struct{} // one slot: somebody released the lock
 	holds  atomic.Int32  // holds of ours that are not lost
@@ -87,6 +92,9 @@ func New(client redislock.RedisClient, key string, o Options) (*Lease, error) {
 	if o.TTL != 0 && o.TTL < minTTL {
 		return nil, fmt.Errorf("lease: TTL is %v, want at least %v", o.TTL, minTTL)
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	return &Lease{
 		client: client,
 		locks:  redislock.New(client),
@@ -94,6 +102,7 @@ func New(client redislock.RedisClient, key string, o Options) (*Lease, error) {
 		ttl:    cmp.Or(o.TTL, 10*time.Second),
 		holder: o.Holder,
 		log:    cmp.Or(o.Log, slog.Default()).With("lock", key),
+		random: o.Random,
 		m:      newMetrics(o.Reg),
 		bell:   make(chan struct{}, 1),
 	}, nil
@@ -120,7 +129,7 @@ func (l *Lease) Do(ctx context.Context, f Func) error {
 			l.forget(ctx, token)
 			return l.obtainError(ctx, err)
 		}
-		if !sleep(ctx, between(retryMin, retryMax)) {
+		if !sleep(ctx, l.between(retryMin, retryMax)) {
 			return fmt.Errorf("wait for lock %s: %w", l.key, context.Cause(ctx))
 		}
 	}
@@ -196,4 +205,4 @@ func (l *Lease) forget(ctx context.Context, token string) {
 }
 
 // newToken returns 130 random bits in tokenChars characters.
-func newToken() string { return rand.Text() }
+func newToken() string { return cryptorand.Text() }

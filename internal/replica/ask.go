@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -20,10 +19,11 @@ const (
 // asker asks for warms, so that a lasting need, a flapping Redis or a whole
 // fleet noticing at once does not become a storm.
 type asker struct {
-	call func([]snapshot.Kind, string)
-	role func() snapshot.Role // nil: ask at once
-	lead time.Duration        // head start of the refresher: followers wait a quarter to a half of it
-	wake flag
+	call   func([]snapshot.Kind, string)
+	role   func() snapshot.Role // nil: ask at once
+	lead   time.Duration        // head start of the refresher: followers wait a quarter to a half of it
+	wake   flag
+	random func() float64
 
 	mu        sync.Mutex
 	asks      map[snapshot.Kind]*ask
@@ -40,7 +40,7 @@ type ask struct {
 }
 
 func newAsker(o Options) *asker {
-	return &asker{call: o.NeedWarm, role: o.Role, lead: o.InvalidWait, wake: newFlag(), asks: map[snapshot.Kind]*ask{}}
+	return &asker{call: o.NeedWarm, role: o.Role, lead: o.InvalidWait, wake: newFlag(), random: o.Random, asks: map[snapshot.Kind]*ask{}}
 }
 
 // set says why kind has to be warmed now, "" for not at all. settled says that
@@ -75,7 +75,7 @@ func (a *asker) headStart() time.Duration {
 	if a.role == nil || a.role() == snapshot.Refresher {
 		return 0
 	}
-	return time.Duration((0.25 + 0.25*rand.Float64()) * float64(a.lead))
+	return time.Duration((0.25 + 0.25*a.random()) * float64(a.lead))
 }
 
 // run asks whenever something is due.
@@ -108,7 +108,7 @@ func (a *asker) due(headStart time.Duration) (kinds []snapshot.Kind, why string,
 	case first.After(now):
 		return nil, "", first.Sub(now)
 	}
-	spread := jitter(time.Second).Seconds()
+	spread := jitter(time.Second, a.random).Seconds()
 	var reasons []string
 	for _, kind := range snapshot.Kinds {
 		k := a.asks[kind]

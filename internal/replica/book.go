@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -11,6 +10,8 @@ import (
 // book is what the cache knows. Cache.mu guards it. It decides what is to be
 // done and does none of it.
 type book struct {
+	random func() float64 // what jitter is drawn from
+
 	config    snapshot.VersionedConfig
 	handed    int64     // config version OnConfig was last told of
 	handedAt  time.Time // when
@@ -61,22 +62,23 @@ type slot struct {
 type hold struct {
 	tag     snapshot.Tag
 	why     string
-	later   int  // schema of a later release, which wrote it; 0: it is not that
+	later   int // schema of a later release, which wrote it; 0: it is not that
 	retryAt time.Time
 	wait    time.Duration
 }
 
 const maxHold = 30 * time.Second
 
-func newBook() book {
+func newBook(random func() float64) book {
 	b := book{
+		random:  random,
 		config:  snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig()},
 		state:   snapshot.StateLoading,
 		logged:  snapshot.StateLoading,
 		reason:  "no look at Redis yet",
 		changed: make(chan struct{}),
 		slots:   make([]slot, len(snapshot.Kinds)),
-		source:  sourceBook{spread: rand.Float64()},
+		source:  sourceBook{spread: random()},
 	}
 	for i, kind := range snapshot.Kinds {
 		b.slots[i].kind = kind
@@ -98,12 +100,12 @@ func (s *slot) tag() snapshot.Tag {
 func (s *slot) good() bool { return s.clean == s.dirty }
 
 // refuse holds back the content of tag, longer each time.
-func (s *slot) refuse(tag snapshot.Tag, why string, first time.Duration) {
+func (b *book) refuse(s *slot, tag snapshot.Tag, why string, first time.Duration) {
 	wait := first
 	if s.hold.tag == tag {
 		wait = min(2*s.hold.wait, maxHold)
 	}
-	s.hold = hold{tag: tag, why: why, wait: wait, retryAt: time.Now().Add(jitter(wait))}
+	s.hold = hold{tag: tag, why: why, wait: wait, retryAt: time.Now().Add(jitter(wait, b.random))}
 }
 
 // noteHead takes over the head that a look begun at start has read. Every new

@@ -73,6 +73,10 @@ type Options struct {
 	// SetConfig has brought it. One call at a time, on a goroutine of its own.
 	OnConfig func(ctx context.Context, version int64)
 
+	// Random is what jitter is drawn from, 0 up to 1. It is called from several
+	// goroutines. rand.Float64
+	Random func() float64
+
 	Log *slog.Logger          // slog.Default()
 	Reg prometheus.Registerer // nil: metrics work but are not exported
 }
@@ -125,12 +129,15 @@ func New(st Store, o Options) (*Cache, error) {
 	if o.Builder == nil {
 		o.Builder = BuildView
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	o.Guards = o.Guards.WithDefaults()
 	c := &Cache{
 		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o),
 		bell: newFlag(), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),
 		turn:   make(chan struct{}, 1),
-		book:   newBook(),
+		book:   newBook(o.Random),
 		counts: &counts{stale: make([]atomic.Int64, len(snapshot.Kinds))},
 	}
 	c.m = newMetrics(o.Reg, c)
@@ -204,14 +211,14 @@ func (f flag) raise() {
 }
 
 // jitter spreads d by 20 % either way, so that replicas do not act in step.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+func jitter(d time.Duration, random func() float64) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*random()))
 }
 
 // early is at most d and up to 30 % less: replicas do not look in step, and the
 // bound that d states holds.
-func early(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.7 + 0.3*rand.Float64()))
+func early(d time.Duration, random func() float64) time.Duration {
+	return time.Duration(float64(d) * (0.7 + 0.3*random()))
 }
 
 // sleep waits for d, for wake, or for the end of ctx, which it reports as false.

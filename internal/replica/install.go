@@ -23,7 +23,7 @@ func (c *Cache) take(ch *chase, h snapshot.Head, start time.Time) bool {
 		c.update(func(b *book) {
 			for kind, g := range chosen {
 				c.m.pulled(g.cause, "build")
-				b.slot(kind).refuse(g.snap.Tag, err.Error(), c.o.Poll)
+				b.refuse(b.slot(kind), g.snap.Tag, err.Error(), c.o.Poll)
 				delete(ch.got, kind)
 			}
 		})
@@ -54,7 +54,7 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			if got && g.snap.Meta.Order.Compare(s.floor) < 0 {
 				if g, got = s.lift(g); !got {
 					c.m.pulled(g.cause, "floor")
-					s.refuse(g.snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served", g.snap.Meta.Order, s.floor), c.o.Poll)
+					b.refuse(s, g.snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served", g.snap.Meta.Order, s.floor), c.o.Poll)
 					delete(ch.got, s.kind)
 				}
 			}

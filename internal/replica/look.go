@@ -24,7 +24,7 @@ func (c *Cache) lookLoop(ctx context.Context) {
 			role = now
 			c.reportNow.raise()
 		}
-		if !sleep(ctx, early(c.o.Poll), c.bell) {
+		if !sleep(ctx, early(c.o.Poll, c.o.Random), c.bell) {
 			return
 		}
 	}

@@ -156,7 +156,7 @@ func (c *Cache) hold(e errand, err error) {
 	var was int
 	c.update(func(b *book) {
 		s := b.slot(e.kind)
-		s.refuse(e.tag, err.Error(), c.o.Poll)
+		b.refuse(s, e.tag, err.Error(), c.o.Poll)
 		if was = s.skewed; isLater {
 			s.hold.later, s.skewed = later.schema, later.schema
 			c.reportNow.raise()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -41,15 +40,15 @@ func (s *sourceBook) judge() (snapshot.State, string) {
 }
 
 // note records how a load that began at start ended.
-func (s *sourceBook) note(start time.Time, err error, poll time.Duration) {
+func (s *sourceBook) note(start time.Time, err error, poll time.Duration, random func() float64) {
 	s.err = err
-	s.spread = rand.Float64()
+	s.spread = random()
 	if err == nil {
 		s.at, s.wait = start, poll
 	} else {
 		s.wait = min(max(2*s.wait, poll), maxHold)
 	}
-	s.retryAt = time.Now().Add(jitter(s.wait))
+	s.retryAt = time.Now().Add(jitter(s.wait, random))
 }
 
 // sourceDue says when to read the source next, if at all: at once for waiting
@@ -142,7 +141,7 @@ func (c *Cache) loadSource(ctx context.Context) {
 	}
 	waiting.end(view, err)
 	if ctx.Err() == nil {
-		c.update(func(b *book) { b.source.note(start, err, c.o.Poll) })
+		c.update(func(b *book) { b.source.note(start, err, c.o.Poll, c.o.Random) })
 	}
 }
 

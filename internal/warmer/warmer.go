@@ -17,8 +17,9 @@ import (
 // Options are the tunables of a Warmer; the zero value means the defaults.
 type Options struct {
 	Guards  snapshot.Guards
-	Timeout time.Duration // of one warm, waiting for the lock included; 1 min
-	Log     *slog.Logger  // slog.Default()
+	Timeout time.Duration  // of one warm, waiting for the lock included; 1 min
+	Random  func() float64 // what pauses are drawn from, 0 up to 1; rand.Float64
+	Log     *slog.Logger   // slog.Default()
 	Reg     prometheus.Registerer
 	// Permit, if set, is asked in every warm before the load, with the version
 	// of the config that the head names; its error ends the warm. It lets a
@@ -58,6 +59,9 @@ func New(src Source, st Store, lock Lock, serving Serving, o Options) (*Warmer, 
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
 	}
 	o.Guards = o.Guards.WithDefaults()
 	return &Warmer{
@@ -114,7 +118,7 @@ func (w *Warmer) execute(ctx context.Context, c *call) {
 		}
 		run.attempt = snapshot.RandomID(8)
 		w.log.Info("Cache warm starts over", "try", try+1, "err", err)
-		sleep(ctx, time.Duration(try+1)*5*time.Millisecond+rand.N(10*time.Millisecond))
+		sleep(ctx, time.Duration(try+1)*5*time.Millisecond+time.Duration(w.o.Random()*float64(10*time.Millisecond)))
 	}
 	w.account(run, time.Since(began), err)
 	w.finish(c, run.res, err)
