@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/routex/cachewarmer/internal/api"
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
 func TestRequestIDs(t *testing.T) {
@@ -166,6 +167,10 @@ func TestProbes(t *testing.T) {
 	r := newRig(t, func(o *api.Options) { o.Embedded = true })
 	if got := r.call(t, "GET", "/readyz", ""); !strings.Contains(got.text, "embedded") {
 		t.Errorf("readyz of an embedded replica: %s", got.text)
+	}
+	r.cache.status.State, r.cache.status.Reason = snapshot.StateStale, "channels of schema 2, written by a later release"
+	if got := r.call(t, "GET", "/readyz", ""); got.status != 200 || !strings.Contains(got.text, "stale: channels of schema 2, written by a later release") {
+		t.Errorf("readyz of a replica that serves its last good copy: %d %s", got.status, got.text)
 	}
 	r.cache.status.Ready, r.cache.status.Reason = false, "no copy of channels yet"
 	if got := r.call(t, "GET", "/readyz", ""); got.status != 503 || !strings.Contains(got.text, "no copy of channels yet") || !strings.Contains(got.text, "embedded") {

@@ -30,7 +30,10 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
 		mode = " (embedded)"
 	}
 	if ready && s.State != snapshot.StateFresh {
-		mode += ", " + string(s.State) // it serves, and people should know how well
+		mode += ", " + string(s.State) // it serves, and people should know how well, and why
+		if reason != "" {
+			mode += ": " + reason
+		}
 	}
 	if !ready {
 		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(reason, "no complete copy yet"))

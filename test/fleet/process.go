@@ -29,9 +29,12 @@ type outside struct {
 var serving = regexp.MustCompile(`\bserving\b.*\baddress"?[=:]\s*"?([0-9.]+:[0-9]+)`)
 
 func (f *Fleet) asProcess(r *Replica) (running, error) {
-	program, err := Binary(f.o.Race)
-	if err != nil {
-		return nil, err
+	program := r.Program
+	if program == "" {
+		var err error
+		if program, err = Binary(f.o.Race); err != nil {
+			return nil, err
+		}
 	}
 	dir := f.tb.TempDir()
 	p := &outside{out: filepath.Join(dir, "stderr"), ended: make(chan struct{})}
@@ -136,6 +139,15 @@ func Binary(race bool) (string, error) {
 }
 
 func build(race bool) (string, error) {
+	if race {
+		return Build("routex-race", "-race")
+	}
+	return Build("routex")
+}
+
+// Build builds the program with further flags of go build, and returns its
+// path. Main removes it.
+func Build(name string, flags ...string) (string, error) {
 	built.mu.Lock()
 	defer built.mu.Unlock()
 	if built.dir == "" {
@@ -145,12 +157,8 @@ func build(race bool) (string, error) {
 		}
 		built.dir = dir
 	}
-	path := filepath.Join(built.dir, "routex")
-	args := []string{"build", "-o", path, "github.com/routex/cachewarmer/cmd/routex"}
-	if race {
-		path += "-race"
-		args = []string{"build", "-race", "-o", path, "github.com/routex/cachewarmer/cmd/routex"}
-	}
+	path := filepath.Join(built.dir, name)
+	args := append(append([]string{"build", "-o", path}, flags...), "github.com/routex/cachewarmer/cmd/routex")
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w\n%s", err, out)
 	}

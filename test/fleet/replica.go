@@ -15,6 +15,9 @@ import (
 // Replica is one replica, running or not.
 type Replica struct {
 	ID string // r1, r2, …
+	// Program is the built program that the next Start runs, if it is another
+	// than this tree's. Only for replicas that are processes.
+	Program string
 
 	f   *Fleet
 	i   int
