@@ -8,8 +8,8 @@ type Meta struct {
 	Digest     Digest
 	Count      int
 	Bytes      int
-	Order      Order  // fields lineage and revision
-	Attempt    string // id of the publish that wrote it; a retry finds its own
+	Order      Order         // fields lineage and revision
+	Attempt    string        // id of the publish that wrote it; a retry finds its own
 	Schema     int           // of the records' form: what a reader has to know
 	Reason     string        // why it was warmed
 	WarmedAt   time.Time     // when the content was published, Redis time

@@ -57,7 +57,7 @@ type Standing struct {
 	Count int   // records its meta says there are
 	// Schema is that of the form it was written in; 0 for none.
 	Schema int
-	Size  int64 // records that are there
+	Size   int64 // records that are there
 }
 
 // Healthy reports whether the kind is current and complete in Redis.

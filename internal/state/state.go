@@ -25,13 +25,13 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -131,16 +131,14 @@ func load(path, label string, keys *snapshot.Keyring) (map[snapshot.Kind]*snapsh
 
 // known reports a file whose beginning is not form.
 func known(raw []byte) error {
-	if strings.HasPrefix(string(raw[:min(len(raw), len(form))]), form) {
+	if bytes.HasPrefix(raw, []byte(form)) {
 		return nil
 	}
 	var n int
-	if line, _, ok := strings.Cut(string(raw[:min(len(raw), 2*len(form))]), "\n"); ok {
-		if _, err := fmt.Sscanf(line, "routex-state %d", &n); err == nil && n > 1 {
-			return fmt.Errorf("it has form %d, %s form 1: %w", n, laterWrote, snapshot.ErrInvalid)
-		}
+	if _, err := fmt.Sscanf(string(raw[:min(len(raw), 64)]), "routex-state %d\n", &n); err == nil && n > 1 {
+		return fmt.Errorf("it has form %d, %s form 1: %w", n, laterWrote, snapshot.ErrInvalid)
 	}
-	return fmt.Errorf("it does not begin with %q: %w", form, snapshot.ErrInvalid)
+	return fmt.Errorf("it does not begin with %q, so it is damaged: %w", form, snapshot.ErrInvalid)
 }
 
 // Remove takes the last good copy away. There need not be one.

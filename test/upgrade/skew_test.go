@@ -181,26 +181,32 @@ func TestAnOlderReleaseOffTheListKeepsItsForm(t *testing.T) {
 		r.Start()
 	}
 	f.WaitReady()
+	restart(old, this, false) // so that one of the others refreshes
+	f.WaitReady()
 	waitSchema(t, f, snapshot.Schema)
+	forget := func() {
+		_, err := f.Client.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.ZRem(t.Context(), f.Key("replicas"), old.ID)
+			p.Unlink(t.Context(), f.Key("replica:"+old.ID))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	spoils := []func(){
+		forget, // and the refresher looks at the list before it is back
+		func() {
+			forget()
+			f.Must(f.Replicas[0].Put("/api/channels/"+fleet.ChannelID(0), map[string]any{"weight": time.Now().UnixMilli() % 1000}))
+		},
 		func() {
 			if err := f.Client.FlushAll(t.Context()).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},
-		func() {
-			_, err := f.Client.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
-				p.ZRem(t.Context(), f.Key("replicas"), old.ID)
-				p.Unlink(t.Context(), f.Key("replica:"+old.ID))
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			f.Must(f.Replicas[0].Put("/api/channels/"+fleet.ChannelID(0), map[string]any{"weight": time.Now().UnixMilli() % 1000}))
-		},
 	}
-	for i := range testkit.Rounds(4, 40) {
+	for i := range testkit.Rounds(4, 60) {
 		spoils[i%len(spoils)]()
 		wantNoLaterForm(t, f, 1500*time.Millisecond)
 		f.WaitTags(within)
