@@ -46,6 +46,10 @@ func (s *Store) Pull(ctx context.Context, kind snapshot.Kind, have *snapshot.Sna
 	return nil, fmt.Errorf("pull %s: no read in %d was undisturbed: %w", kind, wholeTries, snapshot.ErrInvalid)
 }
 
+// trustedCount is the number of records that meta:KIND is believed to announce
+// before they are there: more are made room for as they come.
+const trustedCount = 10_000
+
 // noChanges asks state for the meta alone: no version is greater.
 const noChanges = 1 << 53
 
@@ -134,7 +138,7 @@ func (s *Store) whole(ctx context.Context, kind snapshot.Kind) (*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	recs := make(map[string]string, before.Count)
+	recs := make(map[string]string, max(0, min(before.Count, trustedCount)))
 	for cursor := uint64(0); ; {
 		page, next, err := s.c.Bulk.HScan(ctx, s.keys.Snapshot(kind), cursor, "", s.o.ScanCount).Result()
 		if err != nil {
