@@ -53,6 +53,7 @@ type slot struct {
 	asked       bool           // a reader wants it now, whether or not it is warmed ahead
 	hold        hold
 	outdated    bool         // the head has another or none, and there was nothing to take from it
+	damaged     bool         // snap is not what its tag says: it is to be pulled whole, whatever the head names
 	told        snapshot.Tag // what the registry was last to hear of it
 	skewed      int          // schema of what a later release wrote since; 0: none, or it can be read again
 }
@@ -174,7 +175,7 @@ const (
 func (b *book) verdict(h snapshot.Head, s *slot) verdict {
 	tag := h.Tags[s.kind]
 	switch {
-	case tag.HasContent() && s.tag() == tag && s.good():
+	case tag.HasContent() && s.tag() == tag && s.good() && !s.damaged:
 		return equal
 	case tag.HasContent() && s.hold.tag == tag:
 		return held

@@ -89,6 +89,7 @@ type Cache struct {
 	m      *metrics
 	counts *counts
 	asker  *asker
+	diary  *diary
 
 	view atomic.Pointer[View] // what readers may use; nil: nothing
 
@@ -134,7 +135,7 @@ func New(st Store, o Options) (*Cache, error) {
 	}
 	o.Guards = o.Guards.WithDefaults()
 	c := &Cache{
-		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o),
+		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o), diary: newDiary(),
 		bell: newFlag(), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),
 		turn:   make(chan struct{}, 1),
 		book:   newBook(o.Random),
@@ -171,6 +172,7 @@ func (c *Cache) Run(ctx context.Context) error {
 // the next look are one look.
 func (c *Cache) Ring() {
 	c.counts.bells.Add(1)
+	c.diary.heard(false)
 	c.bell.raise()
 }
 
@@ -178,6 +180,7 @@ func (c *Cache) Ring() {
 func (c *Cache) RingGap() {
 	c.counts.gaps.Add(1)
 	c.Ring()
+	c.diary.heard(true)
 }
 
 // Announce brings the registry up to date at once. Call it when the role changed.

@@ -18,11 +18,12 @@ func (c *Cache) take(ch *chase, h snapshot.Head, start time.Time) bool {
 	if !whole || len(chosen) == 0 {
 		return whole
 	}
-	next, err := c.build(base, changes(base, chosen))
+	damaged := peek(c, (*book).damagedKinds)
+	next, err := c.build(base.without(damaged), changes(base, chosen, damaged))
 	if err != nil {
 		c.update(func(b *book) {
 			for kind, g := range chosen {
-				c.m.pulled(g.cause, "build")
+				c.pulled(kind, g.snap.Tag, g.cause, "build")
 				b.refuse(b.slot(kind), g.snap.Tag, err.Error(), c.o.Poll)
 				delete(ch.got, kind)
 			}
@@ -36,8 +37,8 @@ func (c *Cache) take(ch *chase, h snapshot.Head, start time.Time) bool {
 	}) {
 		return false
 	}
-	for _, g := range chosen {
-		c.m.pulled(g.cause, "ok")
+	for kind, g := range chosen {
+		c.pulled(kind, g.snap.Tag, g.cause, "ok")
 	}
 	return true
 }
@@ -53,7 +54,7 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			g, got := ch.got[s.kind]
 			if got && g.snap.Meta.Order.Compare(s.floor) < 0 {
 				if g, got = s.lift(g); !got {
-					c.m.pulled(g.cause, "floor")
+					c.pulled(s.kind, g.snap.Tag, g.cause, "floor")
 					b.refuse(s, g.snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served", g.snap.Meta.Order, s.floor), c.o.Poll)
 					delete(ch.got, s.kind)
 				}
@@ -64,7 +65,7 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			case v == behind:
 				whole = false
 				if got {
-					c.m.pulled(g.cause, "overtaken")
+					c.pulled(s.kind, g.snap.Tag, g.cause, "overtaken")
 				}
 			}
 		}
@@ -86,12 +87,12 @@ func (s *slot) lift(g pulled) (pulled, bool) {
 }
 
 // changes leaves out of chosen what base already shows: it was only read again
-// to be sure of it.
-func changes(base *View, chosen map[snapshot.Kind]pulled) map[snapshot.Kind]*snapshot.Snapshot {
+// to be sure of it. What is damaged there is not left out.
+func changes(base *View, chosen map[snapshot.Kind]pulled, damaged []snapshot.Kind) map[snapshot.Kind]*snapshot.Snapshot {
 	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(chosen))
 	for kind, g := range chosen {
 		was := base.Snapshot(kind)
-		if was == nil || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag)) {
+		if was == nil || slices.Contains(damaged, kind) || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag)) {
 			out[kind] = g.snap
 		}
 	}
@@ -134,7 +135,7 @@ func (s *slot) take(snap *snapshot.Snapshot, incarnation string) {
 	if snap.Meta.Order.Compare(s.floor) > 0 {
 		s.floor = snap.Meta.Order
 	}
-	s.clean, s.hold, s.outdated, s.skewed = s.dirty, hold{}, false, 0
+	s.clean, s.hold, s.outdated, s.skewed, s.damaged = s.dirty, hold{}, false, 0, false
 }
 
 // logFaults names the records that are broken now and were not before.

@@ -55,6 +55,11 @@ func (c *Cache) look(ctx context.Context) (snapshot.Head, time.Time, error) {
 		return h, start, err
 	}
 	c.update(func(b *book) {
+		for _, kind := range snapshot.Kinds {
+			if tag := h.Tags[kind]; tag != b.head.Tags[kind] {
+				c.diary.note(kind, "head", tag, "")
+			}
+		}
 		b.noteHead(start, h, c.o.InvalidWait)
 		if c.o.OnConfig != nil && b.configDue(start, c.o.Poll) {
 			c.configNow.raise()

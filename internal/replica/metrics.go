@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 	m := &metrics{pulls: f.NewCounterVec(prometheus.CounterOpts{
 		Name: "routex_replica_pulls_total",
 		Help: "Pulls of one kind from Redis, by cause (first: there was no copy; changed: the head names another tag; " +
-			"invalidated: to be sure after an invalidation; incarnation: Redis holds another data set; retry: of content held back) and result " +
+			"invalidated: to be sure after an invalidation; incarnation: Redis holds another data set; damaged: the copy was not what its tag says; retry: of content held back) and result " +
 			"(ok: installed; overtaken: the head moved on meanwhile; floor: older than what was served; build: no view could be made of it; " +
 			"invalid: unusable; unknown: gone; error: Redis did not answer). All but ok leave the old copy in service.",
 	}, []string{"cause", "result"})}

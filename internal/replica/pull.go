@@ -99,7 +99,7 @@ func (c *Cache) errands(ch *chase) []errand {
 			continue
 		}
 		e := errand{kind: s.kind, tag: tag, dirty: s.dirty, cause: b.cause(s), have: g.snap}
-		if !ok && s.tag() != "" && s.incarnation == b.head.Incarnation {
+		if !ok && !s.damaged && s.tag() != "" && s.incarnation == b.head.Incarnation {
 			e.have = s.snap
 		}
 		out = append(out, e)
@@ -108,7 +108,7 @@ func (c *Cache) errands(ch *chase) []errand {
 }
 
 // causes lists what cause returns, for metrics that start at zero.
-var causes = []string{"first", "changed", "invalidated", "incarnation", "retry"}
+var causes = []string{"first", "changed", "invalidated", "incarnation", "damaged", "retry"}
 
 func (b *book) cause(s *slot) string {
 	switch {
@@ -118,6 +118,8 @@ func (b *book) cause(s *slot) string {
 		return "retry"
 	case s.incarnation != b.head.Incarnation:
 		return "incarnation"
+	case s.damaged:
+		return "damaged"
 	case !s.good():
 		return "invalidated"
 	}
@@ -138,11 +140,11 @@ func (c *Cache) pull(ctx context.Context, ch *chase, e errand) error {
 		ch.got[e.kind] = pulled{snap: snap, dirty: e.dirty, cause: e.cause}
 		return nil
 	case errors.Is(err, snapshot.ErrInvalid):
-		c.m.pulled(e.cause, "invalid")
+		c.pulled(e.kind, e.tag, e.cause, "invalid")
 	case errors.Is(err, snapshot.ErrUnknown):
-		c.m.pulled(e.cause, "unknown")
+		c.pulled(e.kind, e.tag, e.cause, "unknown")
 	default:
-		c.m.pulled(e.cause, "error")
+		c.pulled(e.kind, e.tag, e.cause, "error")
 		return fmt.Errorf("pull %s: %w", e.kind, err)
 	}
 	delete(ch.got, e.kind)

@@ -114,7 +114,7 @@ func (c *Cache) takeRestored(snaps map[snapshot.Kind]*snapshot.Snapshot, at time
 	if err != nil || !due {
 		return err
 	}
-	next, err := c.build(base, changes(base, chosen))
+	next, err := c.build(base, changes(base, chosen, nil))
 	if err != nil {
 		return err
 	}

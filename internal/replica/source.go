@@ -150,13 +150,13 @@ func (c *Cache) takeSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map
 	c.building.Lock()
 	defer c.building.Unlock()
 	c.mu.Lock()
-	base := c.book.last
+	base, damaged := c.book.last, c.book.damagedKinds()
 	chosen, err := c.book.chooseSource(snaps, dirty, c.o.Guards)
 	c.mu.Unlock()
 	if err != nil || len(chosen) == 0 {
 		return err
 	}
-	next, err := c.build(base, changes(base, chosen))
+	next, err := c.build(base.without(damaged), changes(base, chosen, damaged))
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 		switch {
 		case b.lookErr == nil && s.snap != nil:
 			continue
-		case s.snap != nil && s.good() && s.snap.Set.Digest() == snap.Set.Digest():
+		case s.snap != nil && s.good() && !s.damaged && s.snap.Set.Digest() == snap.Set.Digest():
 			snap = s.snap // what is here stays, with its tag
 		case snap.Meta.Order.Compare(s.floor) < 0:
 			return nil, fmt.Errorf("the source's %s are at %s, %s was served: %w", kind, snap.Meta.Order, s.floor, snapshot.ErrLineage)

@@ -138,21 +138,9 @@ func (s *Store) whole(ctx context.Context, kind snapshot.Kind) (*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	recs := make(map[string]string, max(0, min(before.Count, trustedCount)))
-	for cursor := uint64(0); ; {
-		page, next, err := s.c.Bulk.HScan(ctx, s.keys.Snapshot(kind), cursor, "", s.o.ScanCount).Result()
-		if err != nil {
-			if isWrongType(err) {
-				return nil, fmt.Errorf("read snapshot of %s: %w: %w", kind, snapshot.ErrInvalid, err)
-			}
-			return nil, s.fault("read snapshot of "+string(kind), err)
-		}
-		for i := 0; i+1 < len(page); i += 2 {
-			recs[page[i]] = page[i+1]
-		}
-		if cursor = next; cursor == 0 {
-			break
-		}
+	recs, err := s.scan(ctx, kind, before.Count)
+	if err != nil {
+		return nil, err
 	}
 	after, changes, err := s.state(ctx, kind, before.Version)
 	if err != nil {

@@ -1,0 +1,260 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// maxListed bounds the mismatches that one answer names.
+const maxListed = 100
+
+// Verify compares what this replica serves of each kind with what it holds, and
+// if asked with Redis and the source. It changes nothing. A side that does not
+// answer is said so in its Err, and is no mismatch.
+func (a *Auditor) Verify(ctx context.Context, r snapshot.VerifyRequest) []snapshot.Verified {
+	kinds := r.Kinds
+	if len(kinds) == 0 {
+		kinds = snapshot.Kinds
+	}
+	out := make([]snapshot.Verified, 0, len(kinds))
+	for _, kind := range kinds {
+		held, ok := a.cache.Held(kind)
+		c := &comparison{kind: kind, held: held}
+		c.out.Kind, c.out.Events = kind, a.cache.Recent(kind)
+		if ok {
+			c.choose(r.Sample)
+			c.memory()
+		} else {
+			c.out.Served.Err = "nothing of it is served from memory"
+		}
+		if r.Redis {
+			in, err := a.inspect(ctx, kind, r.Sample, c.ids)
+			c.redis(in, err)
+			if r.Source && kind.FromCatalog() {
+				snaps, at, err := a.wholeSource(ctx)
+				c.source(snaps[kind], err)
+				c.out.Source.At = at
+			}
+		}
+		out = append(out, c.out)
+	}
+	return out
+}
+
+func (a *Auditor) inspect(ctx context.Context, kind snapshot.Kind, sample int, ids []string) (snapshot.Inspection, error) {
+	if sample == 0 {
+		return a.wholeRedis(ctx, kind)
+	}
+	return a.store.Inspect(ctx, kind, ids)
+}
+
+// comparison is that of one kind.
+type comparison struct {
+	kind  snapshot.Kind
+	held  Held
+	whole bool
+	ids   []string // what is compared; never nil once chosen
+	at    snapshot.Inspection
+	out   snapshot.Verified
+}
+
+// choose picks the records to compare: all, or some by chance.
+func (c *comparison) choose(sample int) {
+	c.ids = append([]string{}, c.held.Snapshot.Set.IDs()...)
+	for _, id := range c.held.IDs {
+		if _, ok := c.held.Snapshot.Set.Get(id); !ok {
+			c.ids = append(c.ids, id)
+		}
+	}
+	c.whole = sample == 0 || sample >= len(c.ids)
+	if !c.whole {
+		rand.Shuffle(len(c.ids), func(i, j int) { c.ids[i], c.ids[j] = c.ids[j], c.ids[i] })
+		c.ids = c.ids[:sample]
+	}
+}
+
+// memory compares the compiled records with the text they were made from.
+func (c *comparison) memory() {
+	snap := c.held.Snapshot
+	c.out.Served = snapshot.Side{Tag: snap.Tag, Order: snap.Meta.Order}
+	for _, id := range c.ids {
+		if f, broken := c.held.Faults[id]; broken {
+			c.out.Kept = append(c.out.Kept, f)
+		}
+		hash, fields := c.held.imprint(c.kind, id)
+		c.out.Served.Digest += hash
+		c.judge(id, snapshot.PartyServed, snapshot.PartyCopy, fields)
+		if hash != 0 {
+			c.out.Served.Count++
+		}
+	}
+	if !c.whole {
+		c.out.Served.Digest = 0 // of a part it would be compared with the whole
+	}
+}
+
+// imprint returns the hash of what is served under id, and the fields in which
+// that is not what the text says. The hash is that of the text where both say
+// the same, so that releases that write a record differently agree on it.
+func (h *Held) imprint(kind snapshot.Kind, id string) (snapshot.Digest, []string) {
+	text, has := h.Snapshot.Set.Get(id)
+	if _, broken := h.Faults[id]; broken {
+		return snapshot.Fingerprint(id, text), nil
+	}
+	served, serves := h.Text(id)
+	if !serves {
+		return 0, snapshot.DifferingFields(text, "")
+	}
+	if has && served != text {
+		if canonical, err := snapshot.Canonical(kind, id, text); err == nil {
+			if canonical == served {
+				served = text
+			} else {
+				return snapshot.Fingerprint(id, served), snapshot.DifferingFields(canonical, served)
+			}
+		}
+	}
+	return snapshot.Fingerprint(id, served), snapshot.DifferingFields(text, served)
+}
+
+// redis compares the text with what Redis holds at the same tag.
+func (c *comparison) redis(in snapshot.Inspection, err error) {
+	side := &snapshot.Side{At: in.At}
+	c.out.Redis, c.at = side, in
+	if err != nil {
+		side.Err = err.Error()
+		return
+	}
+	side.Tag, side.Order, side.Count = in.Tag, in.Meta.Order, in.Count
+	if c.whole || c.ids == nil {
+		for id, body := range in.Records {
+			side.Digest += snapshot.Fingerprint(id, body)
+		}
+	}
+	if !c.alike() {
+		c.out.InFlight += len(c.ids)
+		return
+	}
+	set := c.held.Snapshot.Set
+	for _, id := range c.ids {
+		text, _ := set.Get(id)
+		c.judge(id, snapshot.PartyRedis, snapshot.PartyCopy, snapshot.DifferingFields(text, in.Records[id]))
+	}
+	if c.whole {
+		for _, id := range slices.Sorted(maps.Keys(in.Records)) {
+			if _, ok := set.Get(id); !ok {
+				c.judge(id, snapshot.PartyRedis, snapshot.PartyCopy, snapshot.DifferingFields("", in.Records[id]))
+			}
+		}
+	} else if in.Count != set.Len() {
+		c.judge("", snapshot.PartyRedis, snapshot.PartyCopy, []string{"count " + strconv.Itoa(in.Count) + ", want " + strconv.Itoa(set.Len())})
+	}
+}
+
+// alike reports whether the copy and Redis hold the same version, so that every
+// difference between them is a fault.
+func (c *comparison) alike() bool {
+	return c.held.Snapshot != nil && !c.at.Moved && c.at.Tag.HasContent() && c.at.Tag == c.held.Snapshot.Tag
+}
+
+// source compares the copy with the source, where Redis and the source are at
+// one order: then both are the same state of the source.
+func (c *comparison) source(snap *snapshot.Snapshot, err error) {
+	side := &snapshot.Side{}
+	c.out.Source = side
+	if err == nil && snap == nil {
+		err = fmt.Errorf("the source has no %s: %w", c.kind, snapshot.ErrNotFound)
+	}
+	if err != nil {
+		side.Err = err.Error()
+		return
+	}
+	side.Order, side.Digest, side.Count = snap.Meta.Order, snap.Set.Digest(), snap.Set.Len()
+	if !c.alike() || c.at.Meta.Order != snap.Meta.Order {
+		c.out.InFlight += len(c.ids)
+		return
+	}
+	ids := c.ids
+	if set := c.held.Snapshot.Set; set.Digest() != side.Digest {
+		d := snapshot.Diff(set, snap.Set)
+		ids = slices.Concat(slices.Sorted(maps.Keys(d.Set)), d.Removed)
+	}
+	for _, id := range ids {
+		text, _ := c.held.Snapshot.Set.Get(id)
+		rows, _ := snap.Set.Get(id)
+		c.judge(id, snapshot.PartyRedis, snapshot.PartySource, snapshot.DifferingFields(rows, text))
+	}
+}
+
+// judge counts one comparison.
+func (c *comparison) judge(id string, party, against snapshot.Party, fields []string) {
+	if len(fields) == 0 {
+		c.out.Agree++
+		return
+	}
+	c.out.Differ++
+	if len(c.out.Mismatches) < maxListed {
+		c.out.Mismatches = append(c.out.Mismatches, snapshot.Mismatch{
+			Kind: c.kind, ID: id, Party: party, Against: against, Tag: c.held.Snapshot.Tag, Fields: fields,
+		})
+	}
+}
+
+// Imprints returns the fingerprints of all records of kind as party holds them.
+//
+//	errors  snapshot.ErrUnavailable  it does not answer, or holds nothing
+//	        snapshot.ErrInvalid      there is no such kind or party
+func (a *Auditor) Imprints(ctx context.Context, kind snapshot.Kind, party snapshot.Party) (snapshot.Imprints, error) {
+	switch party {
+	case snapshot.PartyServed:
+		held, ok := a.cache.Held(kind)
+		if !ok {
+			return snapshot.Imprints{}, fmt.Errorf("fingerprints of %s: nothing of it is served from memory: %w", kind, snapshot.ErrUnavailable)
+		}
+		c := &comparison{kind: kind, held: held}
+		c.choose(0)
+		return imprints(held.Snapshot.Tag, c.ids, func(id string) (snapshot.Digest, bool) {
+			hash, _ := held.imprint(kind, id)
+			_, kept := held.Faults[id]
+			return hash, kept
+		}), nil
+	case snapshot.PartyRedis:
+		in, err := a.wholeRedis(ctx, kind)
+		return imprints(in.Tag, slices.Collect(maps.Keys(in.Records)), func(id string) (snapshot.Digest, bool) {
+			return snapshot.Fingerprint(id, in.Records[id]), false
+		}), err
+	case snapshot.PartySource:
+		snaps, _, err := a.wholeSource(ctx)
+		if err == nil && snaps[kind] == nil {
+			err = fmt.Errorf("fingerprints of %s: the source has none: %w", kind, snapshot.ErrUnavailable)
+		}
+		if err != nil {
+			return snapshot.Imprints{}, err
+		}
+		set := snaps[kind].Set
+		return imprints("", set.IDs(), func(id string) (snapshot.Digest, bool) {
+			text, _ := set.Get(id)
+			return snapshot.Fingerprint(id, text), false
+		}), nil
+	}
+	return snapshot.Imprints{}, fmt.Errorf("party %q, want served, redis or source: %w", party, snapshot.ErrInvalid)
+}
+
+func imprints(tag snapshot.Tag, ids []string, of func(id string) (hash snapshot.Digest, kept bool)) snapshot.Imprints {
+	out := snapshot.Imprints{Tag: tag, Records: make([]snapshot.Imprint, 0, len(ids))}
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		hash, kept := of(id)
+		if hash == 0 {
+			continue // it is not there
+		}
+		out.Digest += hash
+		out.Records = append(out.Records, snapshot.Imprint{ID: id, Hash: hash, Kept: kept})
+	}
+	return out
+}

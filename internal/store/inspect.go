@@ -1,0 +1,100 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// Inspect reads what Redis holds of kind for a comparison: some records, or
+// all if ids is nil. Nothing of it is verified, for it may be what is wrong.
+//
+//	source  head, meta:KIND and snapshot:KIND
+//	errors  snapshot.ErrUnavailable  Redis did not answer
+//	        snapshot.ErrInvalid      the keys hold something else
+//	cost    some: one round trip; all: one for each 1,000 records, and two
+func (s *Store) Inspect(ctx context.Context, kind snapshot.Kind, ids []string) (snapshot.Inspection, error) {
+	if ids != nil {
+		return s.inspect(ctx, kind, ids)
+	}
+	before, err := s.inspect(ctx, kind, nil)
+	if err != nil {
+		return before, err
+	}
+	recs, err := s.scan(ctx, kind, before.Count)
+	if err != nil {
+		return before, err
+	}
+	after, err := s.inspect(ctx, kind, nil)
+	after.At, after.Records, after.Moved = before.At, recs, after.Tag != before.Tag
+	return after, err
+}
+
+// inspect reads everything but the whole hash, in one atomic step.
+func (s *Store) inspect(ctx context.Context, kind snapshot.Kind, ids []string) (snapshot.Inspection, error) {
+	in := snapshot.Inspection{At: time.Now(), Records: make(map[string]string, len(ids))}
+	var tag *redis.StringCmd
+	var meta *redis.MapStringStringCmd
+	var count *redis.IntCmd
+	var recs *redis.SliceCmd
+	cmds, err := s.c.Bulk.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		tag = pipe.HGet(ctx, s.keys.Head(), string(kind))
+		meta = pipe.HGetAll(ctx, s.keys.Meta(kind))
+		count = pipe.HLen(ctx, s.keys.Snapshot(kind))
+		if len(ids) > 0 {
+			recs = pipe.HMGet(ctx, s.keys.Snapshot(kind), ids...)
+		}
+		return nil
+	})
+	for i := 0; errors.Is(err, redis.Nil) && i < len(cmds); i++ { // no tag; the error of another command counts
+		if one := cmds[i].Err(); one != nil && !errors.Is(one, redis.Nil) {
+			err = one
+		}
+	}
+	switch {
+	case isWrongType(err):
+		return in, fmt.Errorf("inspect %s: %w: %w", kind, snapshot.ErrInvalid, err)
+	case err != nil && !errors.Is(err, redis.Nil):
+		return in, s.fault("inspect "+string(kind), err)
+	}
+	if in.Tag, err = snapshot.ParseTag(tag.Val()); err != nil {
+		return in, err
+	}
+	if in.Meta, err = parseMeta(kind, meta.Val()); err != nil {
+		return in, err
+	}
+	in.Count = int(count.Val())
+	if recs != nil {
+		for i, v := range recs.Val() {
+			if body, ok := v.(string); ok {
+				in.Records[ids[i]] = body
+			}
+		}
+	}
+	return in, nil
+}
+
+// scan reads a snapshot's hash in steps, while it may change.
+func (s *Store) scan(ctx context.Context, kind snapshot.Kind, about int) (map[string]string, error) {
+	recs := make(map[string]string, max(0, min(about, trustedCount)))
+	for cursor := uint64(0); ; {
+		page, next, err := s.c.Bulk.HScan(ctx, s.keys.Snapshot(kind), cursor, "", s.o.ScanCount).Result()
+		if err != nil {
+			if isWrongType(err) {
+				return nil, fmt.Errorf("read snapshot of %s: %w: %w", kind, snapshot.ErrInvalid, err)
+			}
+			return nil, s.fault("read snapshot of "+string(kind), err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			recs[page[i]] = page[i+1]
+		}
+		if cursor = next; cursor == 0 {
+			return recs, nil
+		}
+	}
+}
