@@ -94,7 +94,7 @@ func (p *program) root(args []string) *cobra.Command {
 		}
 	}
 	add(groupRun, p.serveCommand(), p.demoCommand(), p.settingsCommand(), p.healthcheckCommand(), p.versionCommand())
-	add(groupControl, p.statsCommand(), p.configCommand(), p.warmCommand(), p.invalidateCommand(), p.replicasCommand(), p.snapshotsCommand())
+	add(groupControl, p.statsCommand(), p.configCommand(), p.warmCommand(), p.invalidateCommand(), p.replicasCommand(), p.snapshotsCommand(), p.verifyCommand())
 	root.SetHelpCommand(p.helpCommand(root))
 	root.SetHelpCommandGroupID(groupRun)
 	return root

@@ -38,9 +38,10 @@ type Options struct {
 
 // API is the control API as an http.Handler, safe for concurrent use.
 type API struct {
-	fleet  Fleet
-	cache  Cache
-	source Source
+	fleet    Fleet
+	cache    Cache
+	source   Source
+	verifier Verifier
 
 	keys     *snapshot.Keyring
 	access   access
@@ -55,10 +56,10 @@ type API struct {
 	router   chi.Router
 }
 
-// New returns the control API over fleet, cache and source. It starts nothing.
-func New(fleet Fleet, cache Cache, source Source, o Options) (*API, error) {
-	if fleet == nil || cache == nil || source == nil {
-		return nil, errors.New("api: fleet, cache and source are required")
+// New returns the control API over what it is given. It starts nothing.
+func New(fleet Fleet, cache Cache, source Source, verifier Verifier, o Options) (*API, error) {
+	if fleet == nil || cache == nil || source == nil || verifier == nil {
+		return nil, errors.New("api: fleet, cache, source and verifier are required")
 	}
 	acc, err := newAccess(o.AdminTokens, o.ReadTokens)
 	if err != nil {
@@ -68,7 +69,7 @@ func New(fleet Fleet, cache Cache, source Source, o Options) (*API, error) {
 		return nil, errors.New("api: ControlBurst is negative, want 0 or more")
 	}
 	a := &API{
-		fleet: fleet, cache: cache, source: source,
+		fleet: fleet, cache: cache, source: source, verifier: verifier,
 		keys:     o.Keyring,
 		access:   acc,
 		hosts:    newHosts(o.Listen, o.AllowedHosts),

@@ -134,13 +134,14 @@ func TestNewChecksItsParameters(t *testing.T) {
 		name string
 		make func() (*api.API, error)
 	}{
-		{"no fleet", func() (*api.API, error) { return api.New(nil, cache, source, api.Options{}) }},
-		{"no cache", func() (*api.API, error) { return api.New(fleet, nil, source, api.Options{}) }},
-		{"no source", func() (*api.API, error) { return api.New(fleet, cache, nil, api.Options{}) }},
+		{"no fleet", func() (*api.API, error) { return api.New(nil, cache, source, cache, api.Options{}) }},
+		{"no cache", func() (*api.API, error) { return api.New(fleet, nil, source, cache, api.Options{}) }},
+		{"no source", func() (*api.API, error) { return api.New(fleet, cache, nil, cache, api.Options{}) }},
+		{"no verifier", func() (*api.API, error) { return api.New(fleet, cache, source, nil, api.Options{}) }},
 		{"a blank token", func() (*api.API, error) {
-			return api.New(fleet, cache, source, api.Options{ReadTokens: []snapshot.Secret{snapshot.NewSecret(" ")}})
+			return api.New(fleet, cache, source, cache, api.Options{ReadTokens: []snapshot.Secret{snapshot.NewSecret(" ")}})
 		}},
-		{"a negative burst", func() (*api.API, error) { return api.New(fleet, cache, source, api.Options{ControlBurst: -1}) }},
+		{"a negative burst", func() (*api.API, error) { return api.New(fleet, cache, source, cache, api.Options{ControlBurst: -1}) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := tt.make(); err == nil {

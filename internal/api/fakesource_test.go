@@ -18,7 +18,8 @@ type fakeCache struct {
 	copies map[snapshot.Kind]api.Copy
 	status snapshot.Status
 	fail   error
-	boom   any // panics with it
+	boom   any                    // panics with it
+	asked  snapshot.VerifyRequest // the newest one
 }
 
 func (f *fakeCache) Read(_ context.Context, kind snapshot.Kind) (api.Copy, error) {
@@ -26,6 +27,34 @@ func (f *fakeCache) Read(_ context.Context, kind snapshot.Kind) (api.Copy, error
 		panic(f.boom)
 	}
 	return f.copies[kind], f.fail
+}
+
+// Verify and Imprints say of every kind that c1 differs.
+func (f *fakeCache) Verify(_ context.Context, r snapshot.VerifyRequest) []snapshot.Verified {
+	f.asked = r
+	var out []snapshot.Verified
+	for _, kind := range r.Kinds {
+		v := snapshot.Verified{
+			Kind: kind, Served: snapshot.Side{Tag: content(7), Digest: 0xabc, Count: 2}, Agree: 1, Differ: 1,
+			Mismatches: []snapshot.Mismatch{{Kind: kind, ID: "c1", Party: snapshot.PartyServed, Against: snapshot.PartyCopy, Tag: content(7), Fields: []string{"weight"}}},
+			Events:     []snapshot.Event{{At: epoch, What: "pull", Tag: content(7), Note: "changed: ok"}},
+		}
+		if r.Redis {
+			v.Redis = &snapshot.Side{Tag: content(7), Order: snapshot.Order{Lineage: "l", Revision: 9}, At: epoch}
+		}
+		if r.Source {
+			v.Source = &snapshot.Side{Err: "the source does not answer"}
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func (f *fakeCache) Imprints(_ context.Context, _ snapshot.Kind, party snapshot.Party) (snapshot.Imprints, error) {
+	if party == snapshot.PartySource {
+		return snapshot.Imprints{}, fmt.Errorf("fingerprints: %w", snapshot.ErrUnavailable)
+	}
+	return snapshot.Imprints{Tag: content(7), Digest: 6, Records: []snapshot.Imprint{{ID: "a", Hash: 1}, {ID: "b", Hash: 2, Kept: true}, {ID: "c", Hash: 3}}}, f.fail
 }
 
 func (f *fakeCache) Status() snapshot.Status { return f.status }

@@ -91,7 +91,7 @@ func newRig(t testing.TB, change ...func(*api.Options)) *rig {
 		f(&o)
 	}
 	var err error
-	if r.API, err = api.New(r.fleet, r.cache, r.source, o); err != nil {
+	if r.API, err = api.New(r.fleet, r.cache, r.source, r.cache, o); err != nil {
 		t.Fatal(err)
 	}
 	return r

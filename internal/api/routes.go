@@ -46,6 +46,9 @@ func (a *API) cacheRoutes(r chi.Router, controlBurst int) {
 	// A wildcard, because ids of models contain slashes.
 	r.Get("/api/cache/snapshots/{kind}/*", a.reading(a.record))
 
+	r.Get("/api/cache/verify", a.reading(a.verify))
+	r.Get("/api/cache/fingerprints/{kind}", a.reading(a.fingerprints))
+
 	r.Group(func(r chi.Router) {
 		r.Use(a.limitControl(controlBurst))
 		r.Post("/api/cache/warm", a.writing(a.warm))

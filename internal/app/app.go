@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/routex/cachewarmer/internal/api"
+	"github.com/routex/cachewarmer/internal/audit"
 	"github.com/routex/cachewarmer/internal/embedded"
 	"github.com/routex/cachewarmer/internal/lease"
 	"github.com/routex/cachewarmer/internal/replica"
@@ -58,12 +59,14 @@ type App struct {
 	state     *keeper // nil without a state folder
 	warmer    *warmer.Warmer
 	refresher *warmer.Refresher
+	auditor   *audit.Auditor
 	leader    *lease.Lease
 	api       *api.API
 	listener  net.Listener
 	server    *http.Server
 
-	needs      needs
+	needs      needs      // what the replica lacks in Redis
+	doubts     needs      // what the audit found to differ from the source
 	following  sync.Mutex // held while followed and the cache's config change, together
 	followed   atomic.Pointer[snapshot.VersionedConfig]
 	configured chan struct{} // 1 slot: followed changed
@@ -81,7 +84,8 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	}
 	a := &App{
 		settings: s, o: o, log: o.Log, reg: prometheus.NewRegistry(),
-		needs: needs{wake: make(chan struct{}, 1)}, configured: make(chan struct{}, 1),
+		needs: needs{wake: make(chan struct{}, 1)}, doubts: needs{wake: make(chan struct{}, 1)},
+		configured: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -115,7 +119,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	if err := a.assemble(); err != nil {
 		return nil, err
 	}
-	a.api, err = api.New(fleet{a}, copies{a.cache}, a.db, api.Options{
+	a.api, err = api.New(fleet{a}, copies{a.cache}, a.db, a.auditor, api.Options{
 		AdminTokens: s.AdminTokens, ReadTokens: s.ReadTokens, Listen: s.Listen, AllowedHosts: s.AllowedHosts,
 		Embedded: a.redis != nil || o.Embedded, Keyring: keyring, Log: a.log, Reg: a.reg, Gatherer: a.reg,
 		Build: api.Build{Version: o.Build.Version, Commit: o.Build.Commit, Go: o.Build.GoVersion},
@@ -199,6 +203,10 @@ func (a *App) assemble() (err error) {
 		SourcePoll: s.SourcePoll, Config: a.config, Configured: a.configured, SyncConfig: a.syncConfig,
 		Changes: a.db.changes, Log: a.log,
 	})
+	if err != nil {
+		return err
+	}
+	a.auditor, err = a.newAuditor()
 	return err
 }
 

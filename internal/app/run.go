@@ -55,6 +55,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct{} {
 	for name, run := range map[string]func(context.Context) error{
 		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState,
+		"audit": a.auditor.Run, "doubts": a.loadAgain,
 		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
 	} {
 		g.Go(func() error {

@@ -132,7 +132,7 @@ func (c *comparison) redis(in snapshot.Inspection, err error) {
 		return
 	}
 	side.Tag, side.Order, side.Count = in.Tag, in.Meta.Order, in.Count
-	if c.whole || c.ids == nil {
+	if (c.whole || c.ids == nil) && !in.Moved {
 		for id, body := range in.Records {
 			side.Digest += snapshot.Fingerprint(id, body)
 		}

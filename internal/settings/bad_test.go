@@ -89,6 +89,7 @@ func TestBadSettings(t *testing.T) {
 		{"LOG_FORMAT=xml", `ROUTEX_LOG_FORMAT is "xml", which is no such word: want text or json`},
 		{"LOG_LEVEL=loud", `ROUTEX_LOG_LEVEL is "loud", which is no such level: want debug, info, warn or error`},
 		{"LOG_FILE=a\tb", `ROUTEX_LOG_FILE is "a\tb", which holds a control character: want the path of a file, or empty for none`},
+		{"AUDIT_INTERVAL=1ms", `ROUTEX_AUDIT_INTERVAL is "1ms", which is less than 1s: want 0s, or 1s to 24h, such as 1500ms`},
 		{"SHUTDOWN_TIMEOUT=0s", `ROUTEX_SHUTDOWN_TIMEOUT is "0s", which is less than 100ms: want 100ms to 10m, such as 1500ms`},
 		{"CONFIG=/nowhere.yaml", "ROUTEX_CONFIG is \"/nowhere.yaml\", which does not exist: want a YAML file of settings, one `key: value` a line"},
 		{"CONFIG=/tmp", "ROUTEX_CONFIG is \"/tmp\", which cannot be read: want a YAML file of settings, one `key: value` a line"},

@@ -128,6 +128,21 @@ func duration(least, most time.Duration, at func(*Settings) *time.Duration) form
 	}, briefly)
 }
 
+// durationOrNever is duration, and 0s for "never".
+func durationOrNever(least, most time.Duration, at func(*Settings) *time.Duration) form {
+	f := duration(least, most, at)
+	f.want = "0s, or " + f.want
+	set := f.set
+	f.set = func(s *Settings, given string) error {
+		if v, err := time.ParseDuration(given); err == nil && v == 0 {
+			*at(s) = 0
+			return nil
+		}
+		return set(s, given)
+	}
+	return f
+}
+
 // briefly drops the zero parts that Duration.String ends with: 1m, not 1m0s.
 func briefly(d time.Duration) string {
 	s := d.String()

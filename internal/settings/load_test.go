@@ -67,7 +67,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite://routex.db", Namespace: "default", ReplicaID: got.ReplicaID,
 		LeaseTTL: 10 * time.Second, PollInterval: time.Second, SourcePoll: time.Second,
 		MaxUnverified: 30 * time.Second, UnverifiedPolicy: settings.PolicyServe, InvalidWait: 200 * time.Millisecond,
-		GuardMaxRemoved: 0.5, GuardMaxRecords: 200_000, GuardMaxBytes: 256 << 20, GuardMaxRecordBytes: 256 << 10,
+		GuardMaxRemoved: 0.5, GuardMaxRecords: 200_000, GuardMaxBytes: 256 << 20, GuardMaxRecordBytes: 256 << 10, AuditInterval: 15 * time.Second,
 		LogFormat: settings.LogText, LogFile: "logs/routex.log", ShutdownTimeout: 15 * time.Second,
 	}
 	if diff := cmp.Diff(fields(want), fields(got)); diff != "" {

@@ -43,6 +43,8 @@ type Settings struct {
 	GuardMaxBytes       int64
 	GuardMaxRecordBytes int64
 
+	AuditInterval time.Duration // 0 for no audit
+
 	LogFormat       LogFormat
 	LogLevel        slog.Level
 	LogFile         string // "" for none

@@ -157,6 +157,10 @@ var Table = []Descriptor{
 		form: size(1<<10, 64<<20, func(s *Settings) *int64 { return &s.GuardMaxRecordBytes }),
 	},
 	{
+		Name: "audit-interval", Default: "15s", Help: "how often a replica compares a sample of what it serves with Redis, jittered; 0s is never",
+		form: durationOrNever(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.AuditInterval }),
+	},
+	{
 		Name: "log-format", Default: string(LogText), Help: "form of the log lines",
 		form: oneOf(func(s *Settings) *LogFormat { return &s.LogFormat }, LogText, LogJSON),
 	},

@@ -26,6 +26,8 @@ var ours = map[string][]string{
 	"router":   {"snapshot"},
 	"balancer": {"snapshot"},
 	"proxy":    {"snapshot"},
+	"audit":    {"snapshot"},
+	"observer": {"snapshot"},
 	"api":      {"snapshot"},
 	"settings": {"snapshot"},
 	"state":    {"snapshot"},

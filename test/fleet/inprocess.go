@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/routex/cachewarmer/internal/app"
+	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/settings"
 )
 
@@ -90,3 +91,8 @@ func (b *buffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// Serving is what the replica serves from memory at this moment, past its API.
+// Only replicas inside the test's process have it; it may be called from any
+// goroutine while the replica is not started or stopped.
+func (r *Replica) Serving() *replica.View { return r.run.(*inside).app.Serving() }

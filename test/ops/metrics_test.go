@@ -29,6 +29,8 @@ var metrics = map[string]metric{
 	"routex_replica_pulls_total":          {labels: []string{"cause", "result"}},
 	"routex_replica_stale_answers_total":  {labels: []string{"kind"}},
 	"routex_replica_reads_total":          {labels: []string{"result"}},
+	"routex_audit_records_total":          {labels: []string{"result"}},
+	"routex_audit_mismatches_total":       {labels: []string{"kind", "party"}},
 	"routex_lease_leader":                 {},
 	"routex_lease_changes_total":          {labels: []string{"result"}},
 	"routex_source_loads_total":           {labels: []string{"result"}},

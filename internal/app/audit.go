@@ -1,0 +1,71 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/routex/cachewarmer/internal/audit"
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/warmer"
+)
+
+// audited is the replica's copy as the audit sees it.
+type audited struct{ *replica.Cache }
+
+func (c audited) Held(kind snapshot.Kind) (audit.Held, bool) {
+	view := c.Current()
+	snap := view.Snapshot(kind)
+	if snap == nil {
+		return audit.Held{}, false
+	}
+	h := audit.Held{
+		Snapshot: snap, IDs: view.IDs(kind), Faults: map[string]snapshot.Fault{},
+		Text: func(id string) (string, bool) { return view.Text(kind, id) },
+	}
+	for _, f := range view.Faults {
+		if f.Kind == kind {
+			h.Faults[f.ID] = f
+		}
+	}
+	return h, true
+}
+
+// newAuditor makes the audit of what this replica serves.
+func (a *App) newAuditor() (*audit.Auditor, error) {
+	return audit.New(audited{a.cache}, a.store, audit.Options{
+		Interval: a.settings.AuditInterval, ReadSource: a.loadSource, Refreshing: a.leader.Leading,
+		Publish: a.publishAgain, Log: a.log, Reg: a.reg,
+	})
+}
+
+// publishAgain replaces what the audit found wrong in Redis. Damaged content is
+// written whole; content that is not the source's is loaded anew.
+func (a *App) publishAgain(kinds []snapshot.Kind, damaged bool, why string) {
+	if damaged {
+		a.needs.add(kinds, why)
+		return
+	}
+	a.doubts.add(kinds, why)
+}
+
+// loadAgain warms what the audit found to differ from the source, until ctx ends.
+func (a *App) loadAgain(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.doubts.wake:
+		}
+		kinds, why := a.doubts.take()
+		if len(kinds) == 0 || !a.config().Enabled {
+			continue
+		}
+		if _, err := a.warmer.Warm(ctx, warmer.Request{Kinds: kinds, Reason: why}); err != nil && ctx.Err() == nil {
+			a.log.Warn("Cache could not be warmed for the audit", "kinds", kinds, "err", fmt.Errorf("warm: %w", err))
+		}
+	}
+}
+
+// Serving returns what this replica serves now, and nil if nothing: one atomic load.
+func (a *App) Serving() *replica.View { return a.cache.Current() }
