@@ -49,12 +49,20 @@ func roughly(d time.Duration) string {
 
 // restoreDue reports whether an earlier run is all that is left to serve from:
 // something was never there, Redis does not answer, and the source does not
-// either.
+// either. A Redis that answers is given coldGrace: what it has not brought by
+// then it does not have, for it was flushed, or is damaged.
 func (b *book) restoreDue(now time.Time, direct bool) bool {
-	if b.complete || !b.config.Enabled || b.lookErr == nil || b.lacking() == "" {
+	if b.complete || !b.config.Enabled || b.lacking() == "" {
 		return false
 	}
-	return !direct || b.source.err != nil || now.Sub(b.failedAt) >= patience
+	since := b.failedAt
+	if b.lookErr == nil {
+		since = b.startedAt.Add(coldGrace)
+		if !b.seen || now.Before(since) {
+			return false
+		}
+	}
+	return !direct || b.source.err != nil || now.Sub(since) >= patience
 }
 
 // restoreLoop asks Restore when that is due, and ends when there is nothing

@@ -1,0 +1,71 @@
+package replica_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// TestAStartAgainstAFlushedRedis has a Redis that answers and gives nothing:
+// what an earlier run left is served once neither a warm nor the source has
+// brought anything, and not before.
+func TestAStartAgainstAFlushedRedis(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		redis func(st *fakeStore)
+		src   func(s *fakeSource)
+		after time.Duration // when at the latest it is restored; 0: never
+		says  string
+	}{
+		{"the source is down", func(*fakeStore) {}, func(s *fakeSource) { s.down.Store(true) }, 13 * time.Second, "Redis holds no head"},
+		{"the source says nothing", func(*fakeStore) {}, func(s *fakeSource) { s.took = time.Hour }, 16 * time.Second, "Redis holds no head"},
+		{
+			"its head names only some", func(st *fakeStore) { st.publish(3); st.forget(snapshot.RoutingRules) },
+			func(s *fakeSource) { s.down.Store(true) }, 13 * time.Second, "names no routingRules",
+		},
+		{"a warm brings it", func(st *fakeStore) {
+			go func() { time.Sleep(9 * time.Second); st.publish(7) }()
+		}, func(s *fakeSource) { s.down.Store(true) }, 0, ""},
+		{"the source brings it", func(*fakeStore) {}, func(s *fakeSource) { s.rev.Store(7); s.took = 2 * time.Second }, 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := newStore()
+				before.publish(4)
+				left := leave(before)
+				st, src := newStore(), &fakeSource{}
+				tt.redis(st)
+				tt.src(src)
+				c := start(t, st, func(o *replica.Options) { o.LoadSource, o.Restore = src.load, left.restore })
+				time.Sleep(7 * time.Second)
+				if ready, why := c.Ready(); ready || left.asked.Load() != 0 {
+					t.Errorf("after 7 s it is ready (%v, %q) or has asked for the file; Redis may still get something", ready, why)
+				}
+				if tt.after == 0 {
+					time.Sleep(time.Hour)
+					wantRevs(t, c, "7 7 7 7")
+					if n := left.asked.Load(); n != 0 {
+						t.Errorf("Restore was asked %d times, want never", n)
+					}
+					return
+				}
+				time.Sleep(tt.after - 7*time.Second)
+				if kind := snapshot.RoutingRules; c.Current().Snapshot(kind) == nil {
+					t.Fatalf("after %v it has no %s", tt.after, kind)
+				}
+				if ready, why := c.Ready(); !ready || !strings.Contains(why, "restored from the state folder") || !strings.Contains(why, tt.says) {
+					t.Errorf("Ready() = %v, %q; want ready, and that it says %q", ready, why, tt.says)
+				}
+				wantState(t, c, snapshot.StateStale)
+				st.publish(9)
+				time.Sleep(2 * time.Second)
+				wantRevs(t, c, "9 9 9 9")
+				wantState(t, c, snapshot.StateFresh)
+			})
+		})
+	}
+}
