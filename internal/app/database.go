@@ -14,8 +14,10 @@ import (
 	"github.com/routex/cachewarmer/internal/warmer"
 )
 
-// openWithin bounds one attempt to reach the database.
-const openWithin = 10 * time.Second
+const (
+	openWithin  = 10 * time.Second // bounds one attempt to reach the database
+	firstWithin = time.Second      // the same for what a start waits for: one that is slower is reached while others serve
+)
 
 // database is the source as the other hops need it. A replica has to start
 // while SQL is down, so it opens again and again until it works; until then
@@ -25,14 +27,15 @@ type database struct {
 	o       source.Options
 	log     *slog.Logger
 	db      atomic.Pointer[source.DB]
+	opened  chan struct{} // closed once db is there
 	changes chan struct{} // 1 slot
 }
 
 // openDatabase tries once. A database that does not answer is no error; one
 // that cannot work is.
 func openDatabase(ctx context.Context, url string, o source.Options) (*database, error) {
-	d := &database{url: url, o: o, log: o.Log, changes: make(chan struct{}, 1)}
-	err := d.open(ctx)
+	d := &database{url: url, o: o, log: o.Log, opened: make(chan struct{}), changes: make(chan struct{}, 1)}
+	err := d.open(ctx, firstWithin)
 	if errors.Is(err, snapshot.ErrUnavailable) {
 		d.log.Warn("database does not answer, trying on", "err", err)
 		return d, nil
@@ -40,14 +43,15 @@ func openDatabase(ctx context.Context, url string, o source.Options) (*database,
 	return d, err
 }
 
-func (d *database) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, openWithin)
+func (d *database) open(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	db, err := source.Open(ctx, d.url, d.o)
 	if err != nil {
 		return err
 	}
 	d.db.Store(db)
+	close(d.opened)
 	return nil
 }
 
@@ -58,7 +62,7 @@ func (d *database) Run(ctx context.Context) error {
 		if !sleep(ctx, wait/2+rand.N(wait)) {
 			return nil
 		}
-		if err := d.open(ctx); err == nil {
+		if err := d.open(ctx, openWithin); err == nil {
 			d.log.Info("database answers")
 		} else if !errors.Is(err, snapshot.ErrUnavailable) {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -28,10 +29,11 @@ func (a *App) Run(ctx context.Context) error {
 	defer stopLead()
 
 	g, failed := errgroup.WithContext(work)
-	a.begin(work)
-	led := a.start(failed, lead, g)
+	a.serve(g) // first: a sign of life must not wait for a database or a Redis that is silent
 	a.log.Info("serving", "address", a.Addr(), "replica", a.settings.ReplicaID, "namespace", a.settings.Namespace,
 		"embedded", a.redis != nil || a.o.Embedded, "version", a.o.Build.Version)
+	a.begin(work)
+	led := a.start(failed, lead, g)
 
 	select {
 	case <-ctx.Done():
@@ -56,6 +58,7 @@ func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct
 	for name, run := range map[string]func(context.Context) error{
 		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState,
 		"audit": a.auditor.Run, "doubts": a.loadAgain,
+		"config": a.beginLate, "eviction": a.warnOfEviction,
 		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
 	} {
 		g.Go(func() error {
@@ -70,26 +73,54 @@ func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct
 		defer close(led)
 		return a.lead(lead)
 	})
+	return led
+}
+
+// serve answers requests, in g. Until the rest runs it is not ready.
+func (a *App) serve(g *errgroup.Group) {
 	g.Go(func() error {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
 		}
 		return nil
 	})
-	return led
 }
 
-// begin follows the config as the source has it, before anything depends on
-// it. Without the source the head brings it later.
+// begin follows the config as the source has it, before anything depends on it.
 func (a *App) begin(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	ctx, cancel := context.WithTimeout(ctx, firstWithin)
 	defer cancel()
 	if c, err := a.db.LoadConfig(ctx); err == nil {
 		a.follow(c)
 	}
+}
+
+// beginLate is begin for a source that did not answer then: if no head has
+// brought a config by the time it does, its own counts.
+func (a *App) beginLate(ctx context.Context) error {
+	for a.config().Version == 0 {
+		select {
+		case <-a.db.opened:
+		case <-ctx.Done():
+			return nil
+		}
+		if c, err := a.db.LoadConfig(ctx); err == nil && a.config().Version == 0 {
+			a.follow(c)
+		} else if !sleep(ctx, time.Second/2+rand.N(time.Second)) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// warnOfEviction says once if Redis may drop what the fleet keeps there.
+func (a *App) warnOfEviction(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
 	if warning := a.store.EvictionWarning(ctx); warning != "" {
 		a.log.Warn(warning)
 	}
+	return nil
 }
 
 // lead campaigns for the refresher's lease until ctx ends, and tells the others
