@@ -16,6 +16,7 @@ import (
 
 const (
 	openWithin  = 10 * time.Second // bounds one attempt to reach the database
+	openPause   = 2 * time.Second  // between two attempts at most, on average
 	firstWithin = time.Second      // the same for what a start waits for: one that is slower is reached while others serve
 )
 
@@ -58,7 +59,7 @@ func (d *database) open(ctx context.Context, within time.Duration) error {
 // Run opens the database if that has not worked yet, and then watches it for
 // changes until ctx ends.
 func (d *database) Run(ctx context.Context) error {
-	for wait := 250 * time.Millisecond; d.db.Load() == nil; wait = min(2*wait, 5*time.Second) {
+	for wait := 250 * time.Millisecond; d.db.Load() == nil; wait = min(2*wait, openPause) {
 		if !sleep(ctx, wait/2+rand.N(wait)) {
 			return nil
 		}

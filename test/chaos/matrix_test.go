@@ -253,7 +253,10 @@ func printMatrix(t *testing.T, cells []cell, results []*result) {
 		t.Logf(row, c.redis, c.sql, c.file, when, ready, r.got.state, has, fmt.Sprintf("%d/%d", r.refused, r.reads), ms(r.equal), ms(r.newest))
 		reads, refused, probes = reads+r.reads, refused+r.refused, probes+r.probes
 		alive = append(alive, r.aliveAfter)
-		equal, newest = append(equal, r.equal), append(newest, r.newest)
+		newest = append(newest, r.newest)
+		if c.redis != flushed {
+			equal = append(equal, r.equal)
+		}
 	}
 	t.Logf("figure: outage matrix: %d of %d reads failed where there was a good copy (bound 0); %d probes, /livez always 200, no ready replica became unready", refused, reads, probes)
 	t.Logf("figure: outage matrix: first sign of life after a start p50 %s max %s (bound %v)", ms(percentile(alive, 0.5)), ms(percentile(alive, 1)), aliveWithin)
@@ -434,7 +437,8 @@ func takeAway(p *testkit.Proxy, how string) {
 		p.Refuse(true)
 		p.Reset()
 	case frozen:
-		p.Hang(true)
+		p.Hold(true)
+		p.Freeze()
 	}
 }
 
@@ -458,7 +462,8 @@ func (f *matrixFleet) mend(t *testing.T) {
 	}
 	for _, p := range []*testkit.Proxy{f.sql, f.redis} {
 		p.Refuse(false)
-		p.Hang(false)
+		p.Hold(false)
+		p.Thaw()
 	}
 }
 

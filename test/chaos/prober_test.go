@@ -28,7 +28,7 @@ type prober struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
-	mu       sync.Mutex
+	mu      sync.Mutex
 	alive   time.Time // of the first 200 of /livez
 	ready   time.Time // of the first 200 of /readyz
 	slowest time.Duration

@@ -21,8 +21,8 @@ const aliveWithin = 2 * time.Second
 func TestAStartIsAliveWhateverIsSilent(t *testing.T) {
 	t.Parallel()
 	l := newLonely(t, filepath.Join(t.TempDir(), "state"))
-	l.redis.Hang(true)
-	l.sql.Hang(true)
+	l.redis.Hold(true)
+	l.sql.Hold(true)
 	r := l.Replicas[0]
 	if _, err := fleet.Binary(false); err != nil { // to build it takes longer than to start it
 		t.Fatal(err)
@@ -38,8 +38,10 @@ func TestAStartIsAliveWhateverIsSilent(t *testing.T) {
 		t.Errorf("/readyz answers %v (%v), want 503", a, err)
 	}
 	t.Logf("figure: Redis and SQL frozen: first sign of life %s after the start (bound %v)", ms(took), aliveWithin)
-	l.redis.Hang(false)
-	l.sql.Hang(false)
+	for _, p := range []*testkit.Proxy{l.redis, l.sql} {
+		p.Hold(false)
+		p.Thaw()
+	}
 	r.WaitReady()
 }
 
