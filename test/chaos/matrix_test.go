@@ -191,11 +191,49 @@ func someCells(t *testing.T) []cell {
 // ready or not and why, how it calls what it serves, that nothing is never
 // served as empty, and that all is one again soon after the return.
 func TestOutageMatrix(t *testing.T) {
+	t.Parallel()
 	cells := allCells()
 	if testkit.Long() == 0 {
 		cells = someCells(t)
 	}
 	began := time.Now()
+	results := runCells(t, cells, false)
+	printMatrix(t, cells, results)
+	t.Logf("figure: %d cells of the matrix in %v", len(cells), time.Since(began).Round(time.Second))
+}
+
+// TestOutageMatrixRefusing is the matrix for replicas that are told to refuse
+// rather than serve what nothing has proved for too long: then, and only then,
+// they answer 503 and are not ready, and they serve again after the return.
+func TestOutageMatrixRefusing(t *testing.T) {
+	t.Parallel()
+	var cells []cell
+	for _, c := range allCells() {
+		slow := c.broken() && c.redis == flushed && !c.running
+		if c.file == present && (testkit.Long() > 0 || (!slow && (c.redis == down || c.sql == down))) {
+			cells = append(cells, c)
+		}
+	}
+	results := runCells(t, cells, true)
+	refused, served := 0, 0
+	for i, c := range cells {
+		switch r := results[i]; {
+		case r == nil:
+		case c.want().state == snapshot.StateUnverified:
+			refused++
+		default:
+			served++
+			if r.refused > 0 {
+				t.Errorf("%s: %d of %d reads were refused", c, r.refused, r.reads)
+			}
+		}
+	}
+	t.Logf("figure: ROUTEX_UNVERIFIED_POLICY=refuse: %d cells end in 503 and unready, once unverified; %d serve on without one refusal", refused, served)
+}
+
+// runCells runs the cells, many at a time, for most of it is waiting.
+func runCells(t *testing.T, cells []cell, refuse bool) []*result {
+	t.Helper()
 	results := make([]*result, len(cells))
 	next := make(chan int)
 	var workers sync.WaitGroup
@@ -204,7 +242,7 @@ func TestOutageMatrix(t *testing.T) {
 			for i := range next {
 				t.Run(cells[i].String(), func(t *testing.T) {
 					results[i] = &result{}
-					newMatrixFleet(t, cells[i], nil).run(t, results[i])
+					newMatrixFleet(t, cells[i], refuse).run(t, results[i])
 				})
 			}
 		})
@@ -214,8 +252,7 @@ func TestOutageMatrix(t *testing.T) {
 	}
 	close(next)
 	workers.Wait()
-	printMatrix(t, cells, results)
-	t.Logf("figure: %d cells of the matrix in %v", len(cells), time.Since(began).Round(time.Second))
+	return results
 }
 
 // result is what was measured in one cell.
@@ -269,16 +306,17 @@ func printMatrix(t *testing.T, cells []cell, results []*result) {
 type matrixFleet struct {
 	*fleet.Fleet
 	cell       cell
+	refuse     bool // what is unverified is to be refused
 	dirs       []string
 	keys       *snapshot.Keyring
 	redis, sql *testkit.Proxy
 }
 
-func newMatrixFleet(t *testing.T, c cell, env map[string]string) *matrixFleet {
+func newMatrixFleet(t *testing.T, c cell, refuse bool) *matrixFleet {
 	t.Helper()
 	key := snapshot.Key{ID: "m1", Bytes: bytes.Repeat([]byte("m"), snapshot.KeyBytes)}
 	shared := testkit.SharedRedis(t)
-	f := &matrixFleet{cell: c, redis: testkit.NewProxy(t, shared.Addr())}
+	f := &matrixFleet{cell: c, refuse: refuse, redis: testkit.NewProxy(t, shared.Addr())}
 	for range matrixReplicas {
 		f.dirs = append(f.dirs, filepath.Join(t.TempDir(), "state"))
 	}
@@ -286,8 +324,8 @@ func newMatrixFleet(t *testing.T, c cell, env map[string]string) *matrixFleet {
 		"ROUTEX_SECRET_KEYS": key.Text(), "ROUTEX_REDIS_URL": "redis://" + f.redis.Addr() + "/0",
 		"ROUTEX_LEASE_TTL": "2s", "ROUTEX_MAX_UNVERIFIED": unverified.String(), "ROUTEX_POLL_INTERVAL": "500ms",
 	}
-	for name, value := range env {
-		all[name] = value
+	if refuse {
+		all["ROUTEX_UNVERIFIED_POLICY"] = "refuse"
 	}
 	f.Fleet = fleet.New(t, fleet.Options{
 		Replicas: matrixReplicas, Redis: shared, Postgres: true, Channels: matrixChannels, Rules: 2, Env: all,
@@ -321,7 +359,7 @@ func (f *matrixFleet) run(t *testing.T, res *result) {
 	var probers []*prober
 	if f.cell.running {
 		for _, r := range f.Replicas {
-			probers = append(probers, watch(t, r, time.Now(), matrixChannels, false))
+			probers = append(probers, watch(t, r, time.Now(), matrixChannels, f.refuses()))
 		}
 		f.waitSaved(t)
 		f.spoil(t)
@@ -335,7 +373,7 @@ func (f *matrixFleet) run(t *testing.T, res *result) {
 		for _, r := range f.Replicas {
 			began := time.Now()
 			r.Start()
-			probers = append(probers, watch(t, r, began, matrixChannels, false))
+			probers = append(probers, watch(t, r, began, matrixChannels, f.refuses()))
 		}
 	}
 	f.observe(t, probers, res)
@@ -472,7 +510,7 @@ func (f *matrixFleet) mend(t *testing.T) {
 func (f *matrixFleet) observe(t *testing.T, probers []*prober, res *result) {
 	t.Helper()
 	want := f.cell.want()
-	ready := want.weight != 0
+	ready := want.weight != 0 && !f.refuses()
 	for i, r := range f.Replicas {
 		var s standing
 		testkit.Eventually(t, f.cell.within()+2*unverified+2*time.Second, r.ID+" stands as it must", func() (err error) {
@@ -483,7 +521,7 @@ func (f *matrixFleet) observe(t *testing.T, probers []*prober, res *result) {
 				res.labels = append(res.labels, s.Replica.State)
 			}
 			after, was := probers[i].readyAfter()
-			if s.Replica.State != want.state || s.Ready != ready || was != ready || probers[i].serves() != want.weight || !says(s.Reason, want.says) {
+			if s.Replica.State != want.state || s.Ready != ready || (was != ready && !f.refuses()) || !f.has(probers[i]) || !says(s.Reason, want.says) {
 				return fmt.Errorf("%s serves weight %d and says %+v, want %+v", r.ID, probers[i].serves(), s, want)
 			}
 			if res.readyAfter = max(res.readyAfter, after); !f.cell.running && after > f.cell.within() {
@@ -501,14 +539,29 @@ func (f *matrixFleet) observe(t *testing.T, probers []*prober, res *result) {
 	}
 	for i, r := range f.Replicas {
 		a, err := r.Do(t.Context(), http.MethodGet, "/readyz", nil)
-		if err != nil || (a.Status == http.StatusOK) != ready || probers[i].serves() != want.weight {
+		if err != nil || (a.Status == http.StatusOK) != ready || !f.has(probers[i]) {
 			t.Errorf("%s: /readyz answers %s (%v), it serves weight %d, want %+v", r.ID, bodyOf(a), err, probers[i].serves(), want)
 		} else if !ready && !says(string(a.Body), want.says) {
 			t.Errorf("%s: /readyz says %s, want %q", r.ID, a.Body, want.says)
 		} else if ready && want.state != snapshot.StateFresh && !strings.Contains(string(a.Body), string(want.state)) {
 			t.Errorf("%s: /readyz says %s, want that it is %s", r.ID, a.Body, want.state)
 		}
+		if a, err = r.Do(t.Context(), http.MethodGet, "/api/cache/snapshots/channels", nil); f.refuses() && (err != nil || a.Status != http.StatusServiceUnavailable) {
+			t.Errorf("%s: a read of what is unverified answers %s (%v), want 503", r.ID, bodyOf(a), err)
+		}
 	}
+}
+
+// refuses reports whether the cell ends in refusals.
+func (f *matrixFleet) refuses() bool {
+	return f.refuse && f.cell.want().state == snapshot.StateUnverified
+}
+
+// has reports whether p has been served what the cell has to offer. A start that
+// was unverified before it had anything offers nothing to begin with.
+func (f *matrixFleet) has(p *prober) bool {
+	got := p.serves()
+	return got == f.cell.want().weight || (got == 0 && f.refuses() && !f.cell.running)
 }
 
 func says(reason string, parts []string) bool {

@@ -1,0 +1,265 @@
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
+	"github.com/routex/cachewarmer/test/fleet"
+)
+
+const (
+	herdSize   = 32
+	slowLoad   = 250 * time.Millisecond // what every load of the source takes, at least
+	herdReady  = 8 * time.Second        // from the start of all until all are ready
+	herdEqual  = 3 * time.Second        // from Redis's return until all serve what the head names
+	herdStall  = 100 * time.Millisecond // the longest that Redis keeps a PING waiting meanwhile
+	herdMemory = 50 << 20               // by which its memory may rise
+)
+
+// herd is a fleet on a Redis of its own and a source whose loads are slow and
+// are counted while they run.
+type herd struct {
+	*fleet.Fleet
+	redis *testkit.Proxy
+	loads *loadWatch
+}
+
+func newHerd(t *testing.T, size int, o fleet.Options) *herd {
+	t.Helper()
+	server := testkit.Redis(t)
+	h := &herd{redis: testkit.NewProxy(t, server.Addr())}
+	o.Replicas, o.Redis, o.Postgres, o.Channels, o.Rules = size, server, true, 2000, 20
+	o.Env = map[string]string{"ROUTEX_REDIS_URL": "redis://" + h.redis.Addr() + "/0"}
+	h.Fleet = fleet.New(t, o)
+	h.Exec("INSERT INTO model_prices (model, input_per_million) VALUES ('model-1', 3)")
+	h.Exec("ALTER TABLE model_prices RENAME TO model_prices_kept")
+	h.Exec(fmt.Sprintf("CREATE VIEW model_prices AS SELECT p.* FROM (SELECT pg_sleep(%f)) s, model_prices_kept p", slowLoad.Seconds()))
+	h.loads = watchLoads(t, h)
+	return h
+}
+
+// loadWatch counts, in the database, the loads that run at the same moment.
+type loadWatch struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	peak   atomic.Int64
+}
+
+func watchLoads(t *testing.T, h *herd) *loadWatch {
+	t.Helper()
+	u, err := url.Parse(h.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &loadWatch{cancel: cancel}
+	w.done.Go(func() {
+		for ctx.Err() == nil {
+			var n int64
+			err := h.DB.QueryRowContext(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = $1", u.Path[1:]).Scan(&n)
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("count the loads under way: %v", err)
+				return
+			}
+			w.peak.Store(max(w.peak.Load(), n))
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	t.Cleanup(func() { cancel(); w.done.Wait() })
+	return w
+}
+
+// take returns the peak since the last take.
+func (w *loadWatch) take() int64 { return w.peak.Swap(0) }
+
+// startAll starts every replica at the same time, and returns how long it took
+// until all were ready.
+func (h *herd) startAll(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	var all sync.WaitGroup
+	for _, r := range h.Replicas {
+		all.Go(r.Start)
+	}
+	all.Wait()
+	h.WaitReady()
+	return time.Since(began)
+}
+
+// sourceLoads is how often the running replicas have read the source.
+func (h *herd) sourceLoads() int { return int(h.Metric("routex_source_loads_total")) }
+
+// redisWatch measures what Redis itself has to bear: how long a PING waits, and
+// how far its memory rises.
+type redisWatch struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	stall  time.Duration
+	base   int64
+	peak   int64
+}
+
+func watchRedis(t *testing.T, c redis.UniversalClient) *redisWatch {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &redisWatch{cancel: cancel}
+	memory := func() int64 {
+		text, _ := c.Info(ctx, "memory").Result()
+		var used int64
+		_, after, _ := strings.Cut(text, "used_memory:")
+		_, _ = fmt.Sscan(after, &used)
+		return used
+	}
+	w.base = memory()
+	w.done.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			began := time.Now()
+			if err := c.Ping(ctx).Err(); err == nil {
+				w.stall = max(w.stall, time.Since(began))
+			}
+			if i%10 == 0 {
+				w.peak = max(w.peak, memory())
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	t.Cleanup(w.stop)
+	return w
+}
+
+func (w *redisWatch) stop() { w.cancel(); w.done.Wait() }
+
+// TestHerdAtAStart restarts 32 replicas at once in the outages in which they
+// turn to the source.
+func TestHerdAtAStart(t *testing.T) {
+	h := newHerd(t, herdSize, fleet.Options{})
+	h.Replicas[0].Start()
+	h.Replicas[0].WaitReady()
+	h.WaitTags(10 * time.Second)
+	h.Replicas[0].Stop()
+
+	h.loads.take()
+	took := h.startAll(t)
+	n, peak := h.sourceLoads(), h.loads.take()
+	t.Logf("figure: %d replicas started at once, Redis up: all ready after %s; source loads %d in all, %d at once", herdSize, ms(took), n, peak)
+	if n > 2 || peak > 1 { // the refresher warms at its start
+		t.Errorf("%d loads, %d at once, want the refresher's alone", n, peak)
+	}
+	h.stopAll()
+
+	if err := h.Client.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	h.loads.take()
+	took = h.startAll(t)
+	n, peak = h.sourceLoads(), h.loads.take()
+	t.Logf("figure: %d replicas started at once, Redis empty: all ready after %s (bound %v); source loads %d in all, %d at once (bound 1 at once)", herdSize, ms(took), herdReady, n, peak)
+	if peak > 1 || n > 4 || took > herdReady {
+		t.Errorf("%d loads, %d at once, ready after %v", n, peak, took)
+	}
+	h.stopAll()
+
+	h.redis.Refuse(true)
+	h.redis.Reset()
+	h.loads.take()
+	took = h.startAll(t)
+	n, peak = h.sourceLoads(), h.loads.take()
+	t.Logf("figure: %d replicas started at once, Redis down: all ready after %s (bound %v); source loads %d in all (bound %d), %d at once", herdSize, ms(took), herdReady, n, herdSize, peak)
+	if n > herdSize || took > herdReady {
+		t.Errorf("%d loads, ready after %v", n, took)
+	}
+	for _, r := range h.Replicas {
+		if s, err := standingOf(t.Context(), r); err != nil || s.Replica.State != snapshot.StateDegraded {
+			t.Errorf("%s says %+v (%v), want degraded", r.ID, s, err)
+		}
+	}
+	h.recover(t, "with its data, after a start without it")
+}
+
+func (h *herd) stopAll() {
+	var all sync.WaitGroup
+	for _, r := range h.Replicas {
+		if r.Running() {
+			all.Go(r.Stop)
+		}
+	}
+	all.Wait()
+}
+
+// recover gives Redis back and measures the return of all replicas to it.
+func (h *herd) recover(t *testing.T, how string) {
+	t.Helper()
+	before := h.sourceLoads()
+	h.loads.take()
+	probe := watchRedis(t, h.Redis.Universal())
+	began := time.Now()
+	h.redis.Refuse(false)
+	testkit.Eventually(t, 20*time.Second, "all replicas are fresh and one", func() error {
+		head, err := h.Client.HGetAll(t.Context(), h.Key("head")).Result()
+		if err != nil || head["channels"] == "" {
+			return errors.New("there is no head")
+		}
+		for _, r := range h.Replicas {
+			s, err := standingOf(t.Context(), r)
+			switch {
+			case err != nil:
+				return err
+			case s.Replica.State != snapshot.StateFresh || string(s.Replica.Tags[snapshot.Channels]) != head["channels"]:
+				return fmt.Errorf("%s says %+v, the head is %v", r.ID, s, head)
+			}
+		}
+		return nil
+	})
+	took := time.Since(began)
+	probe.stop()
+	n, peak := h.sourceLoads()-before, h.loads.take()
+	rise := probe.peak - probe.base
+	t.Logf("figure: Redis returns to %d replicas %s: all equal after %s (bound %v); source loads %d in all, %d at once; longest PING %s (bound %v); its memory rose by %.1f MiB (bound %d)",
+		len(h.Replicas), how, ms(took), herdEqual, n, peak, ms(probe.stall), herdStall, float64(rise)/(1<<20), herdMemory>>20)
+	if took > herdEqual || peak > 1 || n > 2 || probe.stall > herdStall || rise > herdMemory {
+		t.Errorf("all equal after %v, %d loads, %d at once, PING %v, memory %d", took, n, peak, probe.stall, rise)
+	}
+}
+
+// TestHerdOnAReturn takes Redis away from 32 running replicas and gives it back,
+// with its data and empty.
+func TestHerdOnAReturn(t *testing.T) {
+	h := newHerd(t, herdSize, fleet.Options{})
+	h.startAll(t)
+	h.WaitTags(20 * time.Second)
+	for _, empty := range []bool{false, true} {
+		h.redis.Refuse(true)
+		h.redis.Reset()
+		testkit.Eventually(t, 10*time.Second, "every replica misses Redis", func() error {
+			for _, r := range h.Replicas {
+				if s, err := standingOf(t.Context(), r); err != nil || s.Replica.State != snapshot.StateDegraded {
+					return fmt.Errorf("%s says %+v (%w)", r.ID, s, err)
+				}
+			}
+			return nil
+		})
+		how := "with its data"
+		if empty {
+			how = "empty"
+			if err := h.Client.FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.recover(t, how)
+	}
+	if slices.ContainsFunc(h.Replicas, func(r *fleet.Replica) bool { return !r.Running() }) {
+		t.Error("a replica ended")
+	}
+}
