@@ -94,7 +94,9 @@ func (h *herd) startAll(t *testing.T) time.Duration {
 		all.Go(r.Start)
 	}
 	all.Wait()
-	h.WaitReady()
+	for _, r := range h.Replicas {
+		r.WaitReady()
+	}
 	return time.Since(began)
 }
 
