@@ -255,12 +255,23 @@ func isMaster(ctx context.Context, c *redis.Client) error {
 	return nil
 }
 
+// CutOff takes the replicas' right to replicate away from them. What the master
+// takes from now on is lost when another becomes the master; Rejoin ends it.
+func (s *SentinelSet) CutOff(master *RedisServer) {
+	s.tb.Helper()
+	if err := master.do([]any{"acl", "setuser", "default", "-psync", "-sync", "-replconf"}, []any{"client", "kill", "type", "replica"}); err != nil {
+		s.tb.Fatalf("cut the replicas of %s off: %v", master.Addr(), err)
+	}
+}
+
 // Rejoin makes node, which runs again, a replica of the master and returns when
 // the set is complete. Sentinels do so by themselves, after about ten seconds.
 func (s *SentinelSet) Rejoin(node *RedisServer) {
 	s.tb.Helper()
 	host, port, _ := net.SplitHostPort(s.Master().Addr())
-	if err := errors.Join(node.do([]any{"replicaof", host, port}), s.complete()); err != nil {
+	if err := errors.Join(
+		node.do([]any{"replicaof", host, port}, []any{"acl", "setuser", "default", "allcommands"}),
+		s.complete()); err != nil {
 		s.tb.Fatalf("make %s a replica again: %v", node.Addr(), err)
 	}
 }

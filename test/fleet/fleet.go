@@ -56,6 +56,8 @@ type Fleet struct {
 	o    Options
 	key  snapshot.Key
 	http *http.Client
+
+	nodes map[string]*redis.Client // of single servers, by address
 }
 
 // readyWithin bounds a start. A busy two-core machine needs a part of it.
@@ -84,10 +86,12 @@ func New(tb testing.TB, o Options) *Fleet {
 	}
 	f := &Fleet{
 		Redis: o.Redis, Client: o.Redis.Universal(), Namespace: testkit.Namespace(tb), tb: tb, o: o,
-		key:  snapshot.Key{ID: "k1", Bytes: []byte("a key of exactly thirty-two byte")},
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
+		nodes: map[string]*redis.Client{},
+		key:   snapshot.Key{ID: "k1", Bytes: []byte("a key of exactly thirty-two byte")},
+		http:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
 	}
 	tb.Cleanup(f.http.CloseIdleConnections)
+	tb.Cleanup(f.noCrossSlot)
 	f.openSource()
 	for range o.Replicas {
 		f.Add()

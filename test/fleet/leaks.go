@@ -125,13 +125,17 @@ func (f *Fleet) held() held {
 	return h
 }
 
-// subscriptions counts the connections that listen to the bell.
-func (f *Fleet) subscriptions() int {
-	n, err := f.Client.PubSubNumSub(context.Background(), f.Key("events")).Result()
-	if err != nil {
-		return -1
+// subscriptions counts the connections that listen to the bell, on whichever
+// server: in a Cluster each hands messages on to all others.
+func (f *Fleet) subscriptions() (sum int) {
+	for _, c := range f.servers() {
+		n, err := c.PubSubNumSub(context.Background(), f.Key("events")).Result()
+		if err != nil {
+			return -1
+		}
+		sum += int(n[f.Key("events")])
 	}
-	return int(n[f.Key("events")])
+	return sum
 }
 
 // fixed are the names of keys that the contract lists. Those that stand for a
@@ -165,11 +169,13 @@ func (f *Fleet) StrayKey() error {
 func (f *Fleet) Keys() []string {
 	f.tb.Helper()
 	var keys []string
-	scan := f.Client.Scan(f.tb.Context(), 0, strings.NewReplacer("*", `\*`).Replace(f.Key(""))+"*", 1000).Iterator()
-	for scan.Next(f.tb.Context()) {
-		keys = append(keys, scan.Val())
-	}
-	if err := scan.Err(); err != nil && !errors.Is(err, redis.Nil) {
+	if err := f.masters(f.tb.Context(), func(ctx context.Context, c redis.Cmdable) error {
+		scan := c.Scan(ctx, 0, strings.NewReplacer("*", `\*`).Replace(f.Key(""))+"*", 1000).Iterator()
+		for scan.Next(ctx) {
+			keys = append(keys, scan.Val())
+		}
+		return scan.Err()
+	}); err != nil && !errors.Is(err, redis.Nil) {
 		f.tb.Fatalf("list the keys: %v", err)
 	}
 	slices.Sort(keys)

@@ -3,6 +3,8 @@ package fleet
 import (
 	"context"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,30 +55,65 @@ func form(tb testing.TB) string {
 	return name
 }
 
+// servers are clients of the servers that run, replicas included.
+func (f *Fleet) servers() (list []*redis.Client) {
+	for _, node := range f.Redis.Nodes() {
+		if !node.Running() {
+			continue
+		}
+		if f.nodes[node.Addr()] == nil {
+			f.nodes[node.Addr()] = node.Client()
+		}
+		list = append(list, f.nodes[node.Addr()])
+	}
+	return list
+}
+
+// masters calls do with each server that takes writes, one after the other.
+func (f *Fleet) masters(ctx context.Context, do func(ctx context.Context, c redis.Cmdable) error) error {
+	cluster, ok := f.Client.(*redis.ClusterClient)
+	if !ok {
+		return do(ctx, f.Client)
+	}
+	var one sync.Mutex
+	return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		one.Lock()
+		defer one.Unlock()
+		return do(ctx, c)
+	})
+}
+
 // Everywhere runs a command on every server of the fleet's Redis that holds
 // data, replicas included.
 func (f *Fleet) Everywhere(command ...any) {
 	f.tb.Helper()
-	for _, node := range f.Redis.Nodes() {
-		if err := node.Client().Do(f.tb.Context(), command...).Err(); err != nil {
-			f.tb.Fatalf("%v on %s: %v", command, node.Addr(), err)
+	for _, c := range f.servers() {
+		if err := c.Do(f.tb.Context(), command...).Err(); err != nil {
+			f.tb.Fatalf("%v on %s: %v", command, c.Options().Addr, err)
 		}
 	}
 }
 
-// Flush empties the fleet's Redis, which has to be its own: FLUSHALL on
-// whichever servers are masters.
+// Flush empties the fleet's Redis, which has to be its own.
 func (f *Fleet) Flush() {
 	f.tb.Helper()
 	ctx, cancel := context.WithTimeout(f.tb.Context(), 10*time.Second)
 	defer cancel()
-	var err error
-	if cluster, ok := f.Client.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.FlushAll(ctx).Err() })
-	} else {
-		err = f.Client.FlushAll(ctx).Err()
-	}
-	if err != nil {
+	if err := f.masters(ctx, func(ctx context.Context, c redis.Cmdable) error { return c.FlushAll(ctx).Err() }); err != nil {
 		f.tb.Fatalf("empty Redis: %v", err)
+	}
+}
+
+// noCrossSlot fails the test if a server was ever sent keys of two slots by
+// anybody, which works on a single server and nowhere else.
+func (f *Fleet) noCrossSlot() {
+	if _, ok := f.Redis.(*testkit.ClusterSet); !ok {
+		return
+	}
+	for _, c := range f.servers() {
+		info, err := c.Info(context.Background(), "errorstats").Result()
+		if err != nil || strings.Contains(info, "errorstat_CROSSSLOT:") {
+			f.tb.Errorf("errors that %s answered: %v %s", c.Options().Addr, err, info)
+		}
 	}
 }
