@@ -61,6 +61,7 @@ type App struct {
 	refresher *warmer.Refresher
 	auditor   *audit.Auditor
 	leader    *lease.Lease
+	warming   *lease.Lease
 	api       *api.API
 	listener  net.Listener
 	server    *http.Server
@@ -70,6 +71,7 @@ type App struct {
 	following  sync.Mutex // held while followed and the cache's config change, together
 	followed   atomic.Pointer[snapshot.VersionedConfig]
 	configured chan struct{} // 1 slot: followed changed
+	another    chan struct{} // 1 slot: Redis may be another server now
 	closers    []func() error
 }
 
@@ -85,7 +87,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	a := &App{
 		settings: s, o: o, log: o.Log, reg: prometheus.NewRegistry(),
 		needs: needs{wake: make(chan struct{}, 1)}, doubts: needs{wake: make(chan struct{}, 1)},
-		configured: make(chan struct{}, 1),
+		configured: make(chan struct{}, 1), another: make(chan struct{}, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -180,8 +182,9 @@ func (a *App) assemble() (err error) {
 	}); err != nil {
 		return err
 	}
-	lock, err := lease.New(a.clients.Command, keys.WarmLock(), lease.Options{TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log})
-	if err != nil {
+	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), lease.Options{
+		TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log,
+	}); err != nil {
 		return err
 	}
 	if a.cache, err = replica.New(a.store, replica.Options{
@@ -193,7 +196,7 @@ func (a *App) assemble() (err error) {
 	}); err != nil {
 		return err
 	}
-	if a.warmer, err = warmer.New(a.db, a.store, warmLock{lock}, serving{a.cache}, warmer.Options{
+	if a.warmer, err = warmer.New(a.db, a.store, warmLock{a.warming}, serving{a.cache}, warmer.Options{
 		Guards: guards(s),
 		Permit: a.permit, Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
 	}); err != nil {

@@ -56,7 +56,7 @@ func (a *App) Run(ctx context.Context) error {
 // refresher's lease has been handed over.
 func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct{} {
 	for name, run := range map[string]func(context.Context) error{
-		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState,
+		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState, "locks": a.reclaim,
 		"audit": a.auditor.Run, "doubts": a.loadAgain,
 		"config": a.beginLate, "eviction": a.warnOfEviction,
 		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
@@ -162,4 +162,27 @@ func (a *App) heard(event string) {
 func (a *App) gap() {
 	a.cache.RingGap()
 	a.leader.Kick()
+	select {
+	case a.another <- struct{}{}:
+	default:
+	}
+}
+
+// reclaim gives back the locks that a Redis, which has just come back or taken
+// over, holds although we have released them.
+func (a *App) reclaim(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.another:
+		}
+		for _, lock := range []*lease.Lease{a.leader, a.warming} {
+			limited, cancel := context.WithTimeout(ctx, closeWithin)
+			if err := lock.Reclaim(limited); err != nil {
+				a.log.Debug("Cache lock could not be looked at", "err", err) // the next subscription tries again
+			}
+			cancel()
+		}
+	}
 }

@@ -148,6 +148,15 @@ const forever = time.Duration(-1)
 // remaining returns how long the lock still runs (0: it is free) and the holder
 // that its value names. One round trip.
 func (l *Lease) remaining(ctx context.Context) (time.Duration, string, error) {
+	left, value, err := l.read(ctx)
+	if err != nil || value == "" && left == 0 {
+		return left, "", err
+	}
+	return left, holderIn(value), nil
+}
+
+// read returns how long the lock still runs (0: it is free) and its value.
+func (l *Lease) read(ctx context.Context) (time.Duration, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.ttl/2)
 	defer cancel()
 	answer, err := remaining.Run(ctx, l.client, []string{l.key}).Slice()
@@ -161,11 +170,11 @@ func (l *Lease) remaining(ctx context.Context) (time.Duration, string, error) {
 	value, _ := answer[1].(string)
 	switch {
 	case ms == -1:
-		return forever, holderIn(value), nil
+		return forever, value, nil
 	case ms < 0:
 		return 0, "", nil
 	default:
-		return time.Duration(ms) * time.Millisecond, holderIn(value), nil
+		return time.Duration(ms) * time.Millisecond, value, nil
 	}
 }
 

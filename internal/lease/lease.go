@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,9 @@ type Lease struct {
 	m      *metrics
 	bell   chan struct{} // one slot: somebody released the lock
 	holds  atomic.Int32  // holds of ours that are not lost
+
+	spentMu sync.Mutex
+	spent   []spent // oldest first
 }
 
 // Held proves that the lock is ours.
