@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -83,28 +82,14 @@ func (m *masters) meetLocked(others []string) {
 
 // find asks all Sentinels at the same time. It returns the newest answer as
 // soon as more than half have answered, and of fewer when the others are late;
-// those few do not take back what was known to be newer.
+// those few do not take back what was known to be newer. When none answers, it
+// is what was known last.
 func (m *masters) find(ctx context.Context) (master, error) {
-	type answer struct {
-		master
-		err error
-	}
-	m.mu.Lock()
-	sentinels := slices.Collect(maps.Values(m.sentinels))
-	m.mu.Unlock()
-	answers := make(chan answer, len(sentinels))
-	for _, sentinel := range sentinels {
-		go func() { // ends by itself: cut short, it would take its connection with it
-			asked, cancel := context.WithTimeout(context.WithoutCancel(ctx), sentinelTimeout)
-			defer cancel()
-			found, err := m.ask(asked, sentinel)
-			answers <- answer{found, err}
-		}()
-	}
+	answers, asked := m.askAll(ctx)
 	var best master
 	var errs []error
-	came, majority := 0, len(sentinels)/2+1
-	for came < majority && came+len(errs) < len(sentinels) {
+	came, majority := 0, asked/2+1
+	for came < majority && came+len(errs) < asked {
 		select {
 		case <-ctx.Done():
 			return master{}, context.Cause(ctx)
@@ -119,10 +104,38 @@ func (m *masters) find(ctx context.Context) (master, error) {
 			}
 		}
 	}
-	if best.addr == "" {
+	if best.addr != "" {
+		return m.note(best, came >= majority), nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.now.addr == "" {
 		return best, fmt.Errorf("no Sentinel names the master: %w", errors.Join(errs...))
 	}
-	return m.note(best, came >= majority), nil
+	return m.now, nil // without Sentinels nobody makes another the master
+}
+
+// answer is what a Sentinel says, or why it does not.
+type answer struct {
+	master
+	err error
+}
+
+// askAll asks all Sentinels. It returns where their answers come, and how many
+// will.
+func (m *masters) askAll(ctx context.Context) (<-chan answer, int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	answers := make(chan answer, len(m.sentinels))
+	for _, sentinel := range m.sentinels {
+		go func() { // ends by itself: cut short, it would take its connection with it
+			limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), sentinelTimeout)
+			defer cancel()
+			found, err := m.ask(limited, sentinel)
+			answers <- answer{found, err}
+		}()
+	}
+	return answers, len(m.sentinels)
 }
 
 // ask asks one Sentinel.

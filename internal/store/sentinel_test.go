@@ -100,6 +100,27 @@ func isMaster(ctx context.Context, c *redis.Client) error {
 	return err
 }
 
+// TestSentinelsAreAway kills all Sentinels and then every connection: the master
+// is known, and nobody is left who could make another one.
+func TestSentinelsAreAway(t *testing.T) {
+	t.Parallel()
+	s := testkit.Sentinel(t)
+	f := newFixtureWith(t, s.URL(), s.Universal(), "alone", store.Options{})
+	if _, err := f.Head(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	master := s.Master()
+	for _, sentinel := range s.Sentinels {
+		sentinel.Stop()
+	}
+	if err := master.Client().Do(t.Context(), "client", "kill", "type", "normal", "skipme", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Head(t.Context()); err != nil {
+		t.Errorf("read the head: %v", err)
+	}
+}
+
 // TestURLsThatAskForReplicas shows that what a URL says of reads from replicas
 // counts for nothing; one form of it makes go-redis panic.
 func TestURLsThatAskForReplicas(t *testing.T) {

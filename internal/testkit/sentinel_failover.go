@@ -80,6 +80,15 @@ func isMaster(ctx context.Context, c *redis.Client) error {
 	return nil
 }
 
+// Failover has the Sentinels make another server the master, as an operator
+// does. The old one becomes a replica.
+func (s *SentinelSet) Failover() {
+	s.tb.Helper()
+	if err := s.Sentinels[0].do([]any{"sentinel", "failover", masterName}); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
 // CutOff takes the replicas' right to replicate away from them. What the master
 // takes from now on is lost when another becomes the master; Rejoin ends it.
 func (s *SentinelSet) CutOff(master *RedisServer) {

@@ -21,13 +21,26 @@ const promotedBound = 5 * time.Second
 
 // TestSentinelFailover takes the master away, again and again, under edits,
 // writes and reads. A killed master is started again; a frozen one wakes up as
-// soon as it was replaced, and goes on taking writes for some ten seconds. In
+// soon as it was replaced, and goes on taking writes for some ten seconds; one
+// that was told to step down answers READONLY from then on. In
 // half of the rounds the new master lacks the last second of the old one: it has
 // older versions, and the lock of a warm that was over long ago.
 func TestSentinelFailover(t *testing.T) {
 	for how, fault := range map[string]failover{
-		"killed": {(*testkit.RedisServer).Stop, nil, (*testkit.RedisServer).Start},
-		"frozen": {(*testkit.RedisServer).Pause, (*testkit.RedisServer).Resume, func(*testkit.RedisServer) {}},
+		"killed": {
+			long: 50,
+			away: func(_ *testkit.SentinelSet, old *testkit.RedisServer) { old.Stop() },
+			back: (*testkit.RedisServer).Start,
+		},
+		"frozen": {
+			long:  50,
+			away:  func(_ *testkit.SentinelSet, old *testkit.RedisServer) { old.Pause() },
+			wakes: (*testkit.RedisServer).Resume,
+		},
+		"told to step down": {
+			long: 10,
+			away: func(s *testkit.SentinelSet, _ *testkit.RedisServer) { s.Failover() },
+		},
 	} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
@@ -39,13 +52,15 @@ func TestSentinelFailover(t *testing.T) {
 // failover is a way to lose a master: what takes it away, what happens right
 // after the promotion of another, and what brings it back.
 type failover struct {
-	away, promoted, back func(*testkit.RedisServer)
+	long        int // rounds of the long form
+	away        func(*testkit.SentinelSet, *testkit.RedisServer)
+	wakes, back func(*testkit.RedisServer)
 }
 
 // test runs the rounds on a few sets at the same time: most of a round is
 // waiting.
 func (fo failover) test(t *testing.T, how string) {
-	rounds, sets := testkit.Rounds(1, 50), testkit.Rounds(1, 2)
+	rounds, sets := testkit.Rounds(1, fo.long), testkit.Rounds(1, 2)
 	var mu sync.Mutex
 	var changes, bells []time.Duration
 	t.Run("rounds", func(t *testing.T) {
@@ -89,19 +104,19 @@ func (fo failover) rounds(t *testing.T, how string, rounds int, took func(change
 			}
 			tr.arrive(t, time.Second, "changes arrive that will be lost")
 		}
-		fo.away(old)
+		fo.away(s, old)
 		now := s.Promoted(old)
 		promoted := time.Now()
 		if got := now.Client().Get(t.Context(), "lost").Val(); got == fmt.Sprint(i) {
 			t.Error("the new master lacks nothing of the old one")
 		}
-		if fo.promoted != nil {
-			fo.promoted(old)
+		if fo.wakes != nil {
+			fo.wakes(old)
 		}
 		change := tr.arrive(t, 500*time.Millisecond, "changes made after the promotion arrive")
 		bell := bellsHeard(t, f, func() []*testkit.RedisServer { return []*testkit.RedisServer{now} }).Sub(promoted)
 		took(change, bell)
-		if i == 0 && fo.promoted != nil && testkit.Long() > 0 { // once, all of the time that it takes writes
+		if i == 0 && fo.wakes != nil && testkit.Long() > 0 { // once, all of the time that it takes writes
 			testkit.Eventually(t, 30*time.Second, "the old master steps down by itself", func() error {
 				role, err := old.Client().Do(t.Context(), "role").Slice()
 				if err == nil && role[0] == "master" {
@@ -111,9 +126,11 @@ func (fo failover) rounds(t *testing.T, how string, rounds int, took func(change
 			})
 		}
 		if n := subscribed(t.Context(), f, old); n > 0 {
-			t.Errorf("%d replicas listen to the old master", n)
+			t.Errorf("%d subscriptions are left at the old master", n)
 		}
-		fo.back(old)
+		if fo.back != nil {
+			fo.back(old)
+		}
 		s.Rejoin(old)
 	}
 	w.end(t, f, "Sentinel, master "+how)
