@@ -2,6 +2,11 @@
 // a test that begins with "figure:" is a measurement:
 //
 //	go test -v ./test/e2e | grep figure:
+//	ROUTEX_TEST_REDIS=sentinel go test ./test/e2e    or cluster: on that form of Redis
+//
+// Three tests need a single server in any run, and say why: TestKeysStayInside,
+// TestRefreshThatFindsNothingNew, and those of a replica that is cut off behind
+// a proxy.
 package e2e_test
 
 import (
