@@ -3,20 +3,11 @@ package lease
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/bsm/redislock"
-	"github.com/redis/go-redis/v9"
-
-	_ "embed"
 )
-
-//go:embed remaining.lua
-var remainingLua string
-
-var remaining = redis.NewScript(remainingLua)
 
 const (
 	// backoffMin and backoffMax bound the pause after a failure.
@@ -63,7 +54,8 @@ type campaign struct {
 // round makes one attempt, runs f if it wins, and waits as long as fits.
 func (c *campaign) round(ctx context.Context, f Func) {
 	g, err := c.l.obtain(ctx, c.token)
-	c.unsure = err != nil && !errors.Is(err, redislock.ErrNotObtained)
+	taken := errors.Is(err, redislock.ErrNotObtained) || isWrongType(err)
+	c.unsure = err != nil && !taken
 	switch {
 	case err == nil:
 		c.lead(ctx, g, f)
@@ -95,18 +87,20 @@ func (c *campaign) lead(ctx context.Context, g grant, f Func) {
 
 // follow waits until the lock may be free or somebody kicks.
 func (c *campaign) follow(ctx context.Context) {
-	left, holder, err := c.l.remaining(ctx)
+	s, err := c.l.look(ctx)
 	if err != nil {
 		c.redisFailed(ctx, err)
 		return
 	}
 	c.failures = 0
-	wait := min(max(left, 0)+c.l.between(retryMin, retryMax), lookMax)
-	if left == forever {
-		wait = lookMax
-		c.enter(slog.LevelWarn, "Cache lock has no time to live, nobody can take it over", "holder", holder)
-	} else if holder != "" {
-		c.enter(slog.LevelInfo, "Cache lock is held by another replica", "holder", holder)
+	wait := min(max(s.left, 0)+c.l.between(retryMin, retryMax), lookMax)
+	switch {
+	case c.l.watch(ctx, s):
+		return
+	case s.left == forever:
+		wait = min(lookMax, c.l.ttl)
+	case s.kind == "string":
+		c.enter(slog.LevelInfo, "Cache lock is held by another replica", "holder", holderIn(s.value))
 	}
 	look := time.NewTimer(wait)
 	defer look.Stop()
@@ -139,42 +133,6 @@ func (c *campaign) enter(level slog.Level, state string, args ...any) {
 	if c.state != state {
 		c.state = state
 		c.l.log.Log(context.Background(), level, state, args...)
-	}
-}
-
-// forever is what remaining returns for a lock without a time to live.
-const forever = time.Duration(-1)
-
-// remaining returns how long the lock still runs (0: it is free) and the holder
-// that its value names. One round trip.
-func (l *Lease) remaining(ctx context.Context) (time.Duration, string, error) {
-	left, value, err := l.read(ctx)
-	if err != nil || value == "" && left == 0 {
-		return left, "", err
-	}
-	return left, holderIn(value), nil
-}
-
-// read returns how long the lock still runs (0: it is free) and its value.
-func (l *Lease) read(ctx context.Context) (time.Duration, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.ttl/2)
-	defer cancel()
-	answer, err := remaining.Run(ctx, l.client, []string{l.key}).Slice()
-	if err != nil {
-		return 0, "", fmt.Errorf("read lock %s: %w", l.key, err)
-	}
-	if len(answer) != 2 {
-		return 0, "", fmt.Errorf("read lock %s: got %d values, want 2", l.key, len(answer))
-	}
-	ms, _ := answer[0].(int64)
-	value, _ := answer[1].(string)
-	switch {
-	case ms == -1:
-		return forever, value, nil
-	case ms < 0:
-		return 0, "", nil
-	default:
-		return time.Duration(ms) * time.Millisecond, value, nil
 	}
 }
 

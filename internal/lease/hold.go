@@ -43,6 +43,7 @@ func (l *Lease) run(ctx context.Context, g grant, level slog.Level, f Func) erro
 	keep, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h := &hold{l: l, lock: g.lock, level: level, cancel: cancel, stop: stop}
 
+	l.clear()
 	l.holds.Add(1)
 	l.m.won()
 	l.log.Log(ctx, level, "Cache lock won", "holder", l.holder)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,8 +71,9 @@ type Lease struct {
 	bell   chan struct{} // one slot: somebody released the lock
 	holds  atomic.Int32  // holds of ours that are not lost
 
-	spentMu sync.Mutex
-	spent   []spent // oldest first
+	mu    sync.Mutex
+	stray *stray  // what stands in the lock's place and is none; nil: nothing
+	spent []spent // locks given back, oldest first
 }
 
 // Held proves that the lock is ours.
@@ -124,14 +126,19 @@ func New(client redislock.RedisClient, key string, o Options) (*Lease, error) {
 // A nil error means that f returned nil, even if the lock was lost meanwhile.
 func (l *Lease) Do(ctx context.Context, f Func) error {
 	token := newToken()
-	for {
+	for next := time.Now().Add(l.ttl / 4); ; {
 		g, err := l.obtain(ctx, token)
 		switch {
 		case err == nil:
 			return l.run(ctx, g, slog.LevelDebug, f)
-		case !errors.Is(err, redislock.ErrNotObtained):
+		case !errors.Is(err, redislock.ErrNotObtained) && !isWrongType(err):
 			l.forget(ctx, token)
 			return l.obtainError(ctx, err)
+		case time.Now().After(next): // it takes long: see what stands there
+			if s, err := l.look(ctx); err == nil {
+				l.watch(ctx, s)
+			}
+			next = time.Now().Add(l.ttl / 4)
 		}
 		if !sleep(ctx, l.between(retryMin, retryMax)) {
 			return fmt.Errorf("wait for lock %s: %w", l.key, context.Cause(ctx))
@@ -147,7 +154,7 @@ func (l *Lease) Try(ctx context.Context, f Func) (ran bool, err error) {
 	switch {
 	case err == nil:
 		return true, l.run(ctx, g, slog.LevelDebug, f)
-	case errors.Is(err, redislock.ErrNotObtained):
+	case errors.Is(err, redislock.ErrNotObtained), isWrongType(err):
 		return false, nil
 	default:
 		l.forget(ctx, token)
@@ -207,6 +214,10 @@ func (l *Lease) forget(ctx context.Context, token string) {
 		_ = g.lock.Release(fresh) // Redis is failing; the TTL remains
 	}
 }
+
+// isWrongType reports that something else than a lock stands in its place.
+// Redis before 7 puts other words in front of what a script met.
+func isWrongType(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }
 
 // newToken returns 130 random bits in tokenChars characters.
 func newToken() string { return cryptorand.Text() }

@@ -20,8 +20,8 @@ type spent struct {
 // spend notes that lock was given back.
 func (l *Lease) spend(lock *redislock.Lock) {
 	now := time.Now()
-	l.spentMu.Lock()
-	defer l.spentMu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.spent = append(l.liveLocked(now), spent{lock, now.Add(l.ttl)})
 }
 
@@ -41,11 +41,11 @@ func (l *Lease) liveLocked(now time.Time) []spent {
 //	errors  snapshot.ErrUnavailable  Redis failed; the call may be repeated
 //	cost    one round trip, and one more if the lock had come back
 func (l *Lease) Reclaim(ctx context.Context) error {
-	_, value, err := l.read(ctx)
+	now, err := l.look(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", snapshot.ErrUnavailable, err)
 	}
-	lock := l.spentAs(value)
+	lock := l.spentAs(now.value)
 	if lock == nil {
 		return nil
 	}
@@ -61,8 +61,8 @@ func (l *Lease) Reclaim(ctx context.Context) error {
 // spentAs returns the lock of that value if we have given it back, and nil if
 // we have not.
 func (l *Lease) spentAs(value string) *redislock.Lock {
-	l.spentMu.Lock()
-	defer l.spentMu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, s := range l.liveLocked(time.Now()) {
 		if s.lock.Token()+s.lock.Metadata() == value {
 			return s.lock

@@ -265,22 +265,3 @@ func TestWorkThatCannotStartDoesNotSpin(t *testing.T) {
 		}
 	})
 }
-
-func TestLockWithoutATimeToLiveIsNamed(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		if err := w.m.Set("k", "set by hand"); err != nil {
-			t.Fatal(err)
-		}
-		c, _ := w.client(nil)
-		var said bytes.Buffer
-		l := newLease(t, c, "k", lease.Options{TTL: ttl, Log: slog.New(slog.NewTextHandler(&said, nil))})
-		terms, stop := campaign(t, l)
-		time.Sleep(time.Minute)
-		if n := strings.Count(said.String(), "no time to live"); n != 1 || len(terms) != 0 {
-			t.Errorf("held %d times, complained %d times, want 0 and 1:\n%s", len(terms), n, said.String())
-		}
-		w.m.Del("k")
-		<-terms
-		stop()
-	})
-}
