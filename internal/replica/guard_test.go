@@ -280,3 +280,32 @@ func TestContentHeldBackIsNotConfusedWithThatOfAnotherDataSet(t *testing.T) {
 		wantRevs(t, c, "2 1 1 1")
 	})
 }
+
+func TestATagThatNothingStandsBehindIsPulledTwiceAndAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		var asked atomic.Int64
+		c := start(t, st, func(o *replica.Options) {
+			o.NeedWarm = func([]snapshot.Kind, string) { asked.Add(1) }
+		})
+		synctest.Wait()
+		before := st.pulled(snapshot.Channels)
+		st.set(func(f *fakeStore) {
+			d := f.data.clone()
+			d.head.Tags[snapshot.Channels] = "9-deadbeef"
+			f.data = d
+		})
+		c.Ring()
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		if n := st.pulled(snapshot.Channels) - before; n != 2 {
+			t.Errorf("%d pulls of a tag that somebody wrote by hand, want 2", n)
+		}
+		if asked.Load() == 0 {
+			t.Error("no warm was asked for")
+		}
+		wantRevs(t, c, "1! 1 1 1")
+		wantState(t, c, snapshot.StateStale)
+	})
+}

@@ -62,6 +62,10 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			switch v := b.verdict(h, s); {
 			case got && g.snap.Tag == h.Tags[s.kind]:
 				chosen[s.kind] = g
+			case v == behind && got && ch.astray(s.kind, g, h):
+				c.pulled(s.kind, g.snap.Tag, g.cause, "unknown")
+				b.refuse(s, h.Tags[s.kind], fmt.Sprintf("Redis holds %s under that head", g.snap.Tag), c.o.Poll)
+				delete(ch.got, s.kind)
 			case v == behind:
 				whole = false
 				if got {
@@ -71,6 +75,16 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 		}
 	})
 	return base, chosen, whole
+}
+
+// astray reports whether pulling goes nowhere: the head stood still, twice, and
+// what it names is not there. Somebody has edited it.
+func (ch *chase) astray(kind snapshot.Kind, g pulled, h snapshot.Head) bool {
+	if g.tag != h.Tags[kind] {
+		return false
+	}
+	ch.missed[kind]++
+	return ch.missed[kind] > 1
 }
 
 // lift accepts content from below the floor if it is the very content served

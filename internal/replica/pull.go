@@ -17,6 +17,7 @@ const (
 // pulled is what a pull brought, and how dirty its kind was when it began.
 type pulled struct {
 	snap  *snapshot.Snapshot
+	tag   snapshot.Tag // what the head named when the pull began
 	dirty uint64
 	cause string
 }
@@ -34,6 +35,7 @@ type errand struct {
 type chase struct {
 	incarnation string // the data set that got was pulled from
 	got         map[snapshot.Kind]pulled
+	missed      map[snapshot.Kind]int // pulls that brought something else than the head named before and after
 }
 
 // pullLoop comes up with the head whenever a look found that we are behind.
@@ -54,7 +56,7 @@ func (c *Cache) pullLoop(ctx context.Context) {
 // catchUp pulls what the head names and we do not have, until all of it
 // belongs to one head, and installs that.
 func (c *Cache) catchUp(ctx context.Context) error {
-	ch := &chase{got: map[snapshot.Kind]pulled{}}
+	ch := &chase{got: map[snapshot.Kind]pulled{}, missed: map[snapshot.Kind]int{}}
 	for range maxRounds {
 		errands := c.errands(ch)
 		if len(errands) == 0 && len(ch.got) == 0 {
@@ -137,7 +139,7 @@ func (c *Cache) pull(ctx context.Context, ch *chase, e errand) error {
 	}
 	switch {
 	case err == nil:
-		ch.got[e.kind] = pulled{snap: snap, dirty: e.dirty, cause: e.cause}
+		ch.got[e.kind] = pulled{snap: snap, tag: e.tag, dirty: e.dirty, cause: e.cause}
 		return nil
 	case errors.Is(err, snapshot.ErrInvalid):
 		c.pulled(e.kind, e.tag, e.cause, "invalid")
