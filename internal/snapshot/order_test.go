@@ -61,6 +61,9 @@ func TestTags(t *testing.T) {
 		{"42-", 0, false, false},
 		{"-9f3ac1d2", 0, false, false},
 		{"42-9f3ac1d2x", 0, false, false},
+		{"42-9f3ac1dX", 0, false, false},
+		{"042-9f3ac1d2", 0, false, false},
+		{"+42-9f3ac1d2", 0, false, false},
 		{"99999999999999999999-9f3ac1d2", 0, false, false},
 	} {
 		tag, err := snapshot.ParseTag(tt.in)

@@ -58,10 +58,13 @@ type Standing struct {
 	// Schema is that of the form it was written in; 0 for none.
 	Schema int
 	Size   int64 // records that are there
+	// Odd says that the head names content that the meta does not tell of:
+	// somebody has edited one of them.
+	Odd bool
 }
 
 // Healthy reports whether the kind is current and complete in Redis.
-func (s Standing) Healthy() bool { return s.Tag.HasContent() && s.Size == int64(s.Count) }
+func (s Standing) Healthy() bool { return s.Tag.HasContent() && s.Size == int64(s.Count) && !s.Odd }
 
 // String is the standing for logs.
 func (s Standing) String() string {

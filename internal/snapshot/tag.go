@@ -29,14 +29,17 @@ func InvalidTag(version uint64) Tag {
 	return Tag(strconv.FormatUint(version, 10) + "-" + invalidMark)
 }
 
-// ParseTag checks the form of s. The empty string is a valid tag: unknown.
+// ParseTag checks the form of s. The empty string is a valid tag: unknown. The
+// script that publishes has the same rule, or the two would not agree on what
+// stands in a head that somebody has edited.
 func ParseTag(s string) (Tag, error) {
 	if s == "" {
 		return "", nil
 	}
 	number, rest, ok := strings.Cut(s, "-")
-	v, err := strconv.ParseUint(number, 10, 53)
-	if !ok || err != nil || v == 0 || (rest != invalidMark && len(rest) != 8) {
+	_, err := strconv.ParseUint(number, 10, 53)
+	digest := len(rest) == 8 && strings.Trim(rest, "0123456789abcdef") == ""
+	if !ok || err != nil || number[0] == '0' || (rest != invalidMark && !digest) {
 		return "", fmt.Errorf("tag %q, want VERSION-DIGEST: %w", s, ErrInvalid)
 	}
 	return Tag(s), nil

@@ -37,10 +37,7 @@ func (s *Store) Stats(ctx context.Context) (snapshot.Stats, error) {
 		InvalidationCount:      number(f["invalidationCount"]),
 		ItemsCached:            make(map[snapshot.Kind]int, len(snapshot.Kinds)),
 	}
-	h, err := parseHead(head.Val())
-	if err != nil {
-		return snapshot.Stats{}, err
-	}
+	h := parseHead(head.Val())
 	for i, kind := range snapshot.Kinds {
 		if out.ItemsCached[kind] = 0; h.Tags[kind].HasContent() {
 			out.ItemsCached[kind] = int(number(counts[i].Val()))
@@ -69,29 +66,26 @@ type Described struct {
 func (s *Store) Describe(ctx context.Context) (map[snapshot.Kind]Described, error) {
 	var head *redis.MapStringStringCmd
 	metas := make([]*redis.MapStringStringCmd, len(snapshot.Kinds))
-	pins := make([]*redis.IntCmd, len(snapshot.Kinds))
+	pins := make([]*redis.StatusCmd, len(snapshot.Kinds))
 	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for i, kind := range snapshot.Kinds {
 			metas[i] = pipe.HGetAll(ctx, s.keys.Meta(kind))
-			pins[i] = pipe.Exists(ctx, s.keys.Pin(kind))
+			pins[i] = pipe.Type(ctx, s.keys.Pin(kind))
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !isWrongType(err) {
 		return nil, s.fault("describe snapshots", err)
 	}
-	h, err := parseHead(head.Val())
-	if err != nil {
-		return nil, err
-	}
+	h := parseHead(head.Val())
 	out := make(map[snapshot.Kind]Described, len(snapshot.Kinds))
 	for i, kind := range snapshot.Kinds {
 		meta, err := parseMeta(kind, metas[i].Val())
 		if err != nil {
-			return nil, err
+			meta = snapshot.Meta{} // somebody has edited it; the next warm writes it anew
 		}
-		out[kind] = Described{Tag: h.Tags[kind], Meta: meta, Pinned: pins[i].Val() == 1}
+		out[kind] = Described{Tag: h.Tags[kind], Meta: meta, Pinned: pins[i].Val() == "hash"}
 	}
 	return out, nil
 }
@@ -103,8 +97,9 @@ func (s *Store) MirrorConfig(ctx context.Context, c snapshot.VersionedConfig, re
 	if err != nil {
 		return fmt.Errorf("mirror config: %w", err)
 	}
-	err = configScript.Run(ctx, s.c.Command, []string{s.keys.Head(), s.keys.Config()},
-		c.Version, body, c.UpdatedBy, c.UpdatedAt.UnixMilli(), s.keys.Events(), snapshot.RandomID(8), flag(restored)).Err()
+	replaced, err := configScript.Run(ctx, s.c.Command, []string{s.keys.Head(), s.keys.Config()},
+		c.Version, body, c.UpdatedBy, c.UpdatedAt.UnixMilli(), s.keys.Events(), snapshot.RandomID(8), flag(restored)).Slice()
+	s.replaced(replaced)
 	return s.fault("mirror config", err)
 }
 
@@ -155,11 +150,18 @@ func (s *Store) Refuse(ctx context.Context, r *snapshot.Refusal, o snapshot.Orde
 	if err != nil {
 		return fmt.Errorf("refuse %s: %w", r.Kind, err)
 	}
-	_, err = s.c.Command.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.LPush(ctx, s.keys.Refused(r.Kind), body)
-		pipe.LTrim(ctx, s.keys.Refused(r.Kind), 0, s.o.RefusedLength-1)
-		return nil
-	})
+	keep := func() error {
+		_, err := s.c.Command.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.LPush(ctx, s.keys.Refused(r.Kind), body)
+			pipe.LTrim(ctx, s.keys.Refused(r.Kind), 0, s.o.RefusedLength-1)
+			return nil
+		})
+		return err
+	}
+	if err = keep(); isWrongType(err) {
+		s.replaced([]any{s.keys.Refused(r.Kind)})
+		err = errors.Join(s.c.Command.Unlink(ctx, s.keys.Refused(r.Kind)).Err(), keep())
+	}
 	if err != nil {
 		return s.fault("refuse "+string(r.Kind), err)
 	}

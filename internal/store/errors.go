@@ -36,7 +36,7 @@ func classOf(err error) string {
 	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "MOVED"), strings.HasPrefix(text, "ASK"),
 		strings.HasPrefix(text, "CROSSSLOT"), strings.HasPrefix(text, "TRYAGAIN"):
 		return "cluster"
-	case errors.As(err, new(*net.OpError)):
+	case errors.As(err, new(*net.OpError)), strings.HasPrefix(text, "ERR max number of clients reached"):
 		return "refused"
 	}
 	return "other"
@@ -49,7 +49,9 @@ func (s *Store) fault(tried string, err error) error {
 		return nil
 	}
 	if !errors.Is(err, context.Canceled) {
-		s.errors.WithLabelValues(classOf(err)).Inc()
+		class := classOf(err)
+		s.errors.WithLabelValues(class).Inc()
+		s.troubles.refuse(s.log, class, err)
 	}
 	return fmt.Errorf("%s: %w: %w", tried, snapshot.ErrUnavailable, err)
 }

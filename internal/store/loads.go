@@ -16,8 +16,9 @@ func (s *Store) BeginLoad(ctx context.Context) (int64, error) {
 	n, err := s.c.Command.HIncrBy(ctx, s.keys.Stats(), "loads", 1).Result()
 	switch {
 	case isWrongType(err): // a counter must not keep anything from being published
+		s.replaced([]any{s.keys.Stats()})
 		err = s.c.Command.Del(ctx, s.keys.Stats()).Err()
-	case redis.HasErrorPrefix(err, "ERR"):
+	case redis.HasErrorPrefix(err, "hash value is not"), redis.HasErrorPrefix(err, "increment or decrement would overflow"):
 		err = s.c.Command.HDel(ctx, s.keys.Stats(), "loads").Err()
 	}
 	if err != nil {
@@ -46,7 +47,7 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for i, kind := range kinds {
-			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count", "schema")
+			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count", "schema", "version", "digest")
 			sizes[i] = pipe.HLen(ctx, s.keys.Snapshot(kind))
 		}
 		return nil
@@ -54,10 +55,7 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 	if err != nil && !isWrongType(err) {
 		return nil, s.fault("read standings", err)
 	}
-	h, err := parseHead(head.Val())
-	if err != nil {
-		return nil, err
-	}
+	h := parseHead(head.Val())
 	out := make(map[snapshot.Kind]snapshot.Standing, len(kinds))
 	for i, kind := range kinds {
 		field := func(j int) string {
@@ -71,6 +69,7 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 			Tag: h.Tags[kind], Order: snapshot.Order{Lineage: field(0), Revision: number(field(1))},
 			Load: number(field(2)), Count: int(number(field(3))), Size: sizes[i].Val(),
 			Schema: int(number(field(4))),
+			Odd:    oddly(h.Tags[kind], field(5), field(6)),
 		}
 	}
 	return out, nil

@@ -61,6 +61,7 @@ func (s *Store) publishOnce(ctx context.Context, p snapshot.Publication, floor m
 	switch verdict := word(reply, 0); verdict {
 	case "ok":
 		at = millis(word(reply, 1))
+		s.replaced(reply[min(2, len(reply)):])
 	case "done":
 	default:
 		return nil, refusal(verdict, word(reply, 1), word(reply, 2), word(reply, 3))

@@ -21,7 +21,8 @@
 -- ARGV[2…] for each kind: sets pairs of id and record, removes ids, and, unless
 --          the mode is touch, the JSON of the entry's set, removed and prev
 --
--- Returns {"ok", Redis's time in Unix ms} or
+-- Returns {"ok", Redis's time in Unix ms, the keys of other types that were
+--          replaced…} or
 --   {"done"}              this very attempt was applied before
 --   {"lease"}             the lock is not ours any more
 --   {"head", kind}        the head moved since the warmer read it
@@ -39,6 +40,17 @@ local head = redis.pcall('HGETALL', KEYS[1])
 local current = {}
 if not head.err then
   for i = 1, #head, 2 do current[head[i]] = head[i + 1] end
+end
+
+-- A field of the head that is no tag counts as missing, as it does to readers.
+for name, tag in pairs(current) do
+  if name ~= 'incarnation' and name ~= 'config' then
+    local version, rest = string.match(tag, '^([1-9]%d*)%-(%w+)$')
+    if not version or tonumber(version) > 9007199254740991 or
+        (rest ~= 'invalid' and not string.match(rest, '^[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]$')) then
+      current[name] = nil
+    end
+  end
 end
 
 -- foreign tells whether somebody put another type of key in our place.
@@ -73,19 +85,19 @@ for i, k in ipairs(req.kinds) do
     return {'damaged', k.name}
   end
 end
-if writes and redis.call('GET', KEYS[2]) ~= req.lock then return {'lease'} end
+if writes and redis.pcall('GET', KEYS[2]) ~= req.lock then return {'lease'} end
 if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end
 for i, k in ipairs(req.kinds) do
   local snapshot, meta, changes, pin, stage = keysOf(i)
   if (current[k.name] or '') ~= k.expect then return {'head', k.name} end
   local lineage, revision = metas[i][2], metas[i][3]
   if lineage then
-    if lineage > k.lineage or (lineage == k.lineage and tonumber(revision) > tonumber(k.revision)) then
+    if lineage > k.lineage or (lineage == k.lineage and (tonumber(revision) or 0) > tonumber(k.revision)) then
       return {'order', k.name, lineage, revision}
     end
   end
   if k.mode ~= 'touch' then
-    if k.unpin ~= '1' and redis.call('EXISTS', pin) == 1 then return {'pinned', k.name} end
+    if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then return {'pinned', k.name} end
     if foreign(changes, 'stream') then
       if k.mode ~= 'whole' then return {'damaged', k.name} end
     else
@@ -106,11 +118,18 @@ end
 -- Writes.
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local replaced = {}
+local function replace(key, want)
+  if foreign(key, want) then
+    redis.call('UNLINK', key)
+    replaced[#replaced + 1] = key
+  end
+end
 if req.incarnation == '' then
-  if head.err then redis.call('UNLINK', KEYS[1]) end
+  replace(KEYS[1], 'hash')
   redis.call('HSET', KEYS[1], 'incarnation', req.fresh)
-  local config = redis.call('HGET', KEYS[4], 'version')
-  if config then redis.call('HSET', KEYS[1], 'config', config) end
+  local config = redis.pcall('HGET', KEYS[4], 'version')
+  if type(config) == 'string' then redis.call('HSET', KEYS[1], 'config', config) end
 end
 
 -- changes gets one entry for the version, and loses the oldest ones beyond the
@@ -142,14 +161,16 @@ local arg = 2
 for i, k in ipairs(req.kinds) do
   local snapshot, meta, changes, pin, stage = keysOf(i)
   if k.mode == 'whole' then
+    replace(snapshot, 'hash')
+    replace(meta, 'hash')
+    replace(changes, 'stream')
     redis.call('UNLINK', snapshot)
-    if foreign(meta, 'hash') then redis.call('UNLINK', meta) end
-    if foreign(changes, 'stream') then redis.call('UNLINK', changes) end
     if tonumber(k.count) > 0 then
       redis.call('RENAME', stage, snapshot)
       redis.call('PERSIST', snapshot)
     end
   end
+  if k.mode ~= 'touch' then replace(pin, 'hash') end
   local sets, removes = tonumber(k.sets), tonumber(k.removes)
   for from = 0, sets - 1, 1000 do
     local upto = math.min(from + 1000, sets)
@@ -182,4 +203,4 @@ redis.pcall('HINCRBY', KEYS[3], 'totalWarms', 1)
 redis.pcall('HSET', KEYS[3], 'lastWarmTime', now, 'lastWarmDuration', req.tookMs)
 if req.background == '1' then redis.pcall('HINCRBY', KEYS[3], 'backgroundRefreshCount', 1) end
 if req.changed == '1' then redis.pcall('HINCRBY', KEYS[3], 'invalidationCount', 1) end
-return {'ok', now}
+return {'ok', now, unpack(replaced)}

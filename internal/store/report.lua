@@ -5,7 +5,16 @@
 -- ARGV[3]  ms after which a silent replica leaves the set
 -- ARGV[4]  channel     ARGV[5…] fields and values of the hash
 --
--- Returns Redis's time in Unix ms.
+-- Returns the keys that had another type, which nobody but a replica has any
+-- business with, and were replaced.
+local replaced = {}
+for i, want in ipairs({'zset', 'hash'}) do
+  local kind = redis.call('TYPE', KEYS[i])['ok']
+  if kind ~= 'none' and kind ~= want then
+    redis.call('UNLINK', KEYS[i])
+    replaced[#replaced + 1] = KEYS[i]
+  end
+end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local stamp = string.format('%.0f', now)
@@ -17,4 +26,4 @@ if new == 1 then
   redis.call('HSETNX', KEYS[2], 'since', stamp)
   redis.pcall('PUBLISH', ARGV[4], cjson.encode({event = 'joined', kind = '', tag = '', by = ARGV[1], reason = ''}))
 end
-return stamp
+return replaced

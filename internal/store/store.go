@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -54,11 +53,12 @@ type Options struct {
 // Store is one process's view of the fleet's Redis. It is safe for concurrent
 // use and starts nothing by itself.
 type Store struct {
-	c      *Clients
-	keys   Keys
-	o      Options
-	log    *slog.Logger
-	errors *prometheus.CounterVec
+	c        *Clients
+	keys     Keys
+	o        Options
+	log      *slog.Logger
+	errors   *prometheus.CounterVec
+	troubles troubles
 }
 
 // New returns a Store on the clients, for the keys of one namespace.
@@ -111,28 +111,28 @@ func (s *Store) Ping(ctx context.Context) error {
 // Head that is not Known: flushed, evicted or new, never "empty".
 //
 //	source  hash head
+//
+// A field that somebody has edited into something that is no tag counts as
+// missing, and is logged once.
+//
 //	errors  snapshot.ErrUnavailable  Redis did not answer
-//	        snapshot.ErrInvalid      the hash holds a tag that is none
 //	cost    one command
 func (s *Store) Head(ctx context.Context) (snapshot.Head, error) {
 	fields, err := s.c.Look.HGetAll(ctx, s.keys.Head()).Result()
 	if err != nil && !isWrongType(err) { // foreign data in our place is no head either
 		return snapshot.Head{}, s.fault("read head", err)
 	}
-	return parseHead(fields)
+	s.examine(fields, isWrongType(err))
+	return parseHead(fields), nil
 }
 
-func parseHead(fields map[string]string) (snapshot.Head, error) {
+func parseHead(fields map[string]string) snapshot.Head {
 	h := snapshot.Head{Incarnation: fields["incarnation"], Tags: make(map[snapshot.Kind]snapshot.Tag, len(snapshot.Kinds))}
 	for _, kind := range snapshot.Kinds {
-		tag, err := snapshot.ParseTag(fields[string(kind)])
-		if err != nil {
-			return snapshot.Head{}, fmt.Errorf("head of %s: %w", kind, err)
-		}
-		if tag != "" {
+		if tag, err := snapshot.ParseTag(fields[string(kind)]); err == nil && tag != "" {
 			h.Tags[kind] = tag
 		}
 	}
 	h.Config = number(fields["config"])
-	return h, nil
+	return h
 }

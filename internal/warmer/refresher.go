@@ -175,16 +175,16 @@ func (r *Refresher) follow(ctx context.Context) {
 	}
 }
 
-// audit looks for kinds that Redis has lost in part: an evicted or deleted
-// snapshot does not show in the head.
+// audit looks for what Redis has lost in part: an evicted or deleted snapshot or
+// config does not show in the head.
 func (r *Refresher) audit(ctx context.Context) {
 	c := r.o.Config()
-	if !c.Enabled {
-		return
+	if err := r.o.SyncConfig(ctx); err != nil || !c.Enabled {
+		return // what does not answer is reported elsewhere
 	}
 	standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {
-		return // the look reports a Redis that does not answer
+		return
 	}
 	var damaged []snapshot.Kind
 	for kind, st := range standings {
