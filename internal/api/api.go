@@ -29,6 +29,7 @@ type Options struct {
 	AllowedHosts []string              // Host names besides loopback, Listen and the machine's own
 	Embedded     bool                  // Redis runs inside this process; said by /readyz
 	Build        Build                 // said by /health
+	Problems     func() []string       // said by /health: what to see to; nil: nothing
 	Keyring      *snapshot.Keyring     // opens keys to mask them; nil shows "…" for every key
 	ControlBurst int                   // warms and invalidations admitted in any 2 s; 200
 	Log          *slog.Logger          // slog.Default()
@@ -49,6 +50,7 @@ type API struct {
 	origin   *http.CrossOriginProtection
 	embedded bool
 	build    Build
+	problems func() []string
 	log      *slog.Logger
 	metrics  prometheus.Gatherer
 	requests *prometheus.CounterVec
@@ -76,6 +78,7 @@ func New(fleet Fleet, cache Cache, source Source, verifier Verifier, o Options) 
 		origin:   http.NewCrossOriginProtection(),
 		embedded: o.Embedded,
 		build:    o.Build,
+		problems: o.Problems,
 		log:      cmp.Or(o.Log, slog.Default()),
 		metrics:  o.Gatherer,
 	}

@@ -50,11 +50,16 @@ type healthReport struct {
 	Embedded bool    `json:"embedded"`
 	Build    Build   `json:"build"`
 	Replica  replica `json:"replica"`
+	// Problems names what an operator should see to although the replica serves.
+	Problems []string `json:"problems"`
 }
 
 func (a *API) health(w http.ResponseWriter, r *http.Request) error {
 	s, ready, reason := a.standing()
-	report := healthReport{Live: true, Ready: ready, Reason: reason, Embedded: a.embedded, Build: a.build, Replica: replicaOf(s)}
+	report := healthReport{Live: true, Ready: ready, Reason: reason, Embedded: a.embedded, Build: a.build, Replica: replicaOf(s), Problems: []string{}}
+	if a.problems != nil {
+		report.Problems = append(report.Problems, a.problems()...)
+	}
 	if !ready {
 		p := fail(codeUnavailable, "not ready: %s", cmp.Or(reason, "no complete copy yet"))
 		p.details = report

@@ -20,6 +20,17 @@ func (l warmLock) Try(ctx context.Context, f func(context.Context, string) error
 	return l.Lease.Try(ctx, func(ctx context.Context, h lease.Held) error { return f(ctx, h.Value) })
 }
 
+// problems names what somebody should see to.
+func (a *App) problems() []string {
+	all := a.store.Problems()
+	for _, lock := range []*lease.Lease{a.leader, a.warming} {
+		if p := lock.Problem(); p != "" {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // serving is the replica's copy as the warmer sees it.
 type serving struct{ *replica.Cache }
 

@@ -61,7 +61,7 @@ type App struct {
 	refresher *warmer.Refresher
 	auditor   *audit.Auditor
 	leader    *lease.Lease
-	warming   *lease.Lease
+	warming   *lease.Lease // held for one warm
 	api       *api.API
 	listener  net.Listener
 	server    *http.Server
@@ -124,7 +124,8 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	a.api, err = api.New(fleet{a}, copies{a.cache}, a.db, a.auditor, api.Options{
 		AdminTokens: s.AdminTokens, ReadTokens: s.ReadTokens, Listen: s.Listen, AllowedHosts: s.AllowedHosts,
 		Embedded: a.redis != nil || o.Embedded, Keyring: keyring, Log: a.log, Reg: a.reg, Gatherer: a.reg,
-		Build: api.Build{Version: o.Build.Version, Commit: o.Build.Commit, Go: o.Build.GoVersion},
+		Problems: a.problems,
+		Build:    api.Build{Version: o.Build.Version, Commit: o.Build.Commit, Go: o.Build.GoVersion},
 	})
 	if err != nil {
 		return nil, err
@@ -182,9 +183,7 @@ func (a *App) assemble() (err error) {
 	}); err != nil {
 		return err
 	}
-	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), lease.Options{
-		TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log,
-	}); err != nil {
+	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), lease.Options{TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log}); err != nil {
 		return err
 	}
 	if a.cache, err = replica.New(a.store, replica.Options{
