@@ -13,8 +13,9 @@ import (
 	"github.com/routex/cachewarmer/internal/lease"
 )
 
-// closeWithin bounds each step of the stop that talks to Redis, so that a
-// frozen one does not hold up the process.
+// closeWithin bounds the goodbyes after the drain: giving locks back, leaving the
+// registry, telling the others. They go on side by side, and whatever still
+// waits for Redis then is cut off.
 const closeWithin = time.Second
 
 // Run serves until ctx ends and then stops in order: not ready, hand the lease
@@ -32,8 +33,8 @@ func (a *App) Run(ctx context.Context) error {
 	a.serve(g) // first: a sign of life must not wait for a database or a Redis that is silent
 	a.log.Info("serving", "address", a.Addr(), "replica", a.settings.ReplicaID, "namespace", a.settings.Namespace,
 		"embedded", a.redis != nil || a.o.Embedded, "version", a.o.Build.Version)
-	a.begin(work)
-	led := a.start(failed, lead, g)
+	a.begin(ctx)
+	a.start(failed, lead, g)
 
 	select {
 	case <-ctx.Done():
@@ -43,18 +44,27 @@ func (a *App) Run(ctx context.Context) error {
 	a.api.Drain()
 	stopLead()
 	a.drain() // while the lease is handed over, which takes time if Redis is frozen
-	<-led
 	stopWork(errors.New("replica is stopping"))
-	err := errors.Join(g.Wait(), a.close())
+	err := errors.Join(a.finish(g), a.close())
 	if err == nil {
 		a.log.Info("stopped")
 	}
 	return err
 }
 
-// start runs every part in g. The channel it returns is closed when the
-// refresher's lease has been handed over.
-func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct{} {
+// finish waits for the end of all parts, which have been told to stop.
+func (a *App) finish(g *errgroup.Group) error {
+	a.clients.CutContent() // a whole read waits for a frozen Redis up to 10 s
+	late := time.AfterFunc(closeWithin, func() {
+		a.log.Warn("Redis does not answer, what was to be said to it is not said", "after", closeWithin)
+		a.clients.Cut()
+	})
+	defer late.Stop()
+	return g.Wait()
+}
+
+// start runs every part in g.
+func (a *App) start(work, lead context.Context, g *errgroup.Group) {
 	for name, run := range map[string]func(context.Context) error{
 		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState, "locks": a.reclaim,
 		"audit": a.auditor.Run, "doubts": a.loadAgain,
@@ -68,12 +78,7 @@ func (a *App) start(work, lead context.Context, g *errgroup.Group) <-chan struct
 			return nil
 		})
 	}
-	led := make(chan struct{})
-	g.Go(func() error {
-		defer close(led)
-		return a.lead(lead)
-	})
-	return led
+	g.Go(func() error { return a.lead(lead) })
 }
 
 // serve answers requests, in g. Until the rest runs it is not ready.

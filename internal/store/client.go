@@ -29,6 +29,8 @@ type Clients struct {
 	Bell    redis.UniversalClient // the subscription
 
 	masters *masters // nil unless the URL names Sentinels
+	content *lines   // of Look, Bulk and Bell
+	command *lines   // of Command
 }
 
 // Dial prepares the clients of a Redis URL; nothing connects yet. Accepted are
@@ -40,7 +42,7 @@ func Dial(rawURL string) (*Clients, error) {
 	if err != nil {
 		return nil, errors.New("redis: the URL does not parse") // its text may hold a password
 	}
-	c := &Clients{}
+	c := &Clients{content: newLines(), command: newLines()}
 	newClient := newSingle
 	switch {
 	case u.Query().Get("master_name") != "":
@@ -49,22 +51,34 @@ func Dial(rawURL string) (*Clients, error) {
 		newClient = newCluster
 	}
 	for _, part := range []struct {
-		to   *redis.UniversalClient
-		size int
-		read time.Duration
+		to    *redis.UniversalClient
+		lines *lines
+		size  int
+		read  time.Duration
 	}{
-		{&c.Command, 16, commandTimeout},
-		{&c.Look, 2, commandTimeout},
-		{&c.Bulk, 4, bulkTimeout},
-		{&c.Bell, 2, commandTimeout},
+		{&c.Command, c.command, 16, commandTimeout},
+		{&c.Look, c.content, 2, commandTimeout},
+		{&c.Bulk, c.content, 4, bulkTimeout},
+		{&c.Bell, c.content, 2, commandTimeout},
 	} {
-		client, err := newClient(rawURL, part.size, part.read)
+		client, err := newClient(rawURL, part.lines, part.size, part.read)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 		*part.to = client
 	}
 	return c, nil
+}
+
+// CutContent ends at once whatever waits for content or listens to the bell.
+// Commands still go, such as those by which a process says goodbye.
+func (c *Clients) CutContent() { c.content.cut() }
+
+// Cut ends at once whatever waits for Redis, for good: a context that ends does
+// not end a read that has begun.
+func (c *Clients) Cut() {
+	c.content.cut()
+	c.command.cut()
 }
 
 // Close closes all connections.
@@ -90,7 +104,7 @@ func noMaintenance() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-func newSingle(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+func newSingle(rawURL string, l *lines, poolSize int, read time.Duration) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("redis: URL: %w", scrub(err))
@@ -98,10 +112,13 @@ func newSingle(rawURL string, poolSize int, read time.Duration) (redis.Universal
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
 	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 	o.MaintNotificationsConfig, o.DisableIdentity = noMaintenance(), true
-	return redis.NewClient(o), nil
+	o.MinIdleConns = 0 // they would be dialled before the hook is there
+	client := redis.NewClient(o)
+	client.AddHook(l)
+	return client, nil
 }
 
-func (c *Clients) newFailover(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+func (c *Clients) newFailover(rawURL string, l *lines, poolSize int, read time.Duration) (redis.UniversalClient, error) {
 	o, err := redis.ParseFailoverURL(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
@@ -115,11 +132,12 @@ func (c *Clients) newFailover(rawURL string, poolSize int, read time.Duration) (
 		c.masters = newMasters(o)
 	}
 	client := redis.NewFailoverClient(o)
+	client.AddHook(l)
 	client.AddHook(c.masters)
 	return client, nil
 }
 
-func newCluster(rawURL string, poolSize int, read time.Duration) (redis.UniversalClient, error) {
+func newCluster(rawURL string, l *lines, poolSize int, read time.Duration) (redis.UniversalClient, error) {
 	o, err := redis.ParseClusterURL(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
@@ -134,6 +152,7 @@ func newCluster(rawURL string, poolSize int, read time.Duration) (redis.Universa
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
 	client := redis.NewClusterClient(o)
 	client.AddHook(reloader{client})
+	client.OnNewNode(func(node *redis.Client) { node.AddHook(l) })
 	return client, nil
 }
 
