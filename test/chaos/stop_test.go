@@ -2,12 +2,14 @@ package chaos_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -218,4 +220,53 @@ func stopAll(t *testing.T, replicas []*fleet.Replica, when string, drain, bound 
 		r.Stop() // fails the test if the process has not ended with 0
 	}
 	t.Logf("figure: SIGTERM when %s, drain %v: ended with 0 after %s (bound %v)", when, drain, ms(worst), bound)
+}
+
+// TestStopWhileStarting sends SIGTERM into starts that have met silence: of SQL
+// from the first word, or of Redis at some command of the first looks and reads.
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	chance := testkit.Random(t)
+	server := testkit.Redis(t)
+	f := fleet.Start(t, fleet.Options{Replicas: 1, Redis: server, Postgres: true, Channels: 3000, Rules: 5, Processes: true})
+	program, err := fleet.Binary(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const drain = 100 * time.Millisecond
+	rounds := testkit.Rounds(6, 300)
+	var worst time.Duration
+	for i := range rounds {
+		redis := testkit.NewProxy(t, server.Addr())
+		database, sql := sqlProxy(t, f.DatabaseURL)
+		how := fmt.Sprintf("SQL is silent from request %d", 1+chance.IntN(20))
+		if i%2 == 0 {
+			n := 1 + chance.IntN(60)
+			how = fmt.Sprintf("Redis is silent from request %d", n)
+			redis.AtRequest(n, func() { silence(redis) })
+		} else {
+			sql.AtRequest(1+chance.IntN(20), func() { silence(sql) })
+		}
+		cmd := exec.Command(program, "serve")
+		cmd.Dir = t.TempDir()
+		cmd.Env = []string{
+			"ROUTEX_LISTEN=127.0.0.1:0", "ROUTEX_REDIS_URL=redis://" + redis.Addr(), "ROUTEX_DATABASE_URL=" + database,
+			"ROUTEX_NAMESPACE=" + f.Namespace, "ROUTEX_SHUTDOWN_TIMEOUT=" + drain.String(), "ROUTEX_SECRET_KEYS=" + fleet.SecretKeys(),
+		}
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100*time.Millisecond + time.Duration(chance.Int64N(int64(1500*time.Millisecond))))
+		began := time.Now()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		err := cmd.Wait()
+		took := time.Since(began)
+		worst = max(worst, took)
+		if took > stopBeyond+drain || err != nil {
+			t.Errorf("round %d, %s: ended with %v after %v:\n%s", i+1, how, err, took, said.String())
+		}
+	}
+	t.Logf("figure: SIGTERM into a start that met silence, %d times: ended with 0 after max %s (bound %v)", rounds, ms(worst), stopBeyond+drain)
 }

@@ -87,7 +87,7 @@ func New(tb testing.TB, o Options) *Fleet {
 	f := &Fleet{
 		Redis: o.Redis, Client: o.Redis.Universal(), Namespace: testkit.Namespace(tb), tb: tb, o: o,
 		nodes: map[string]*redis.Client{},
-		key:   snapshot.Key{ID: "k1", Bytes: []byte("a key of exactly thirty-two byte")},
+		key:   sealing,
 		http:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
 	}
 	tb.Cleanup(f.http.CloseIdleConnections)
@@ -107,6 +107,12 @@ func (f *Fleet) Add() *Replica {
 	f.tb.Cleanup(r.end)
 	return r
 }
+
+// sealing is the key that seals what every fleet keeps.
+var sealing = snapshot.Key{ID: "k1", Bytes: []byte("a key of exactly thirty-two byte")}
+
+// SecretKeys is ROUTEX_SECRET_KEYS of every fleet.
+func SecretKeys() string { return sealing.Text() }
 
 // Key is a key in Redis as people see it: Key("head") is routex:{ns}:head.
 func (f *Fleet) Key(name string) string { return "routex:{" + f.Namespace + "}:" + name }
