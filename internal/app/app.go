@@ -203,7 +203,7 @@ func (a *App) assemble() (err error) {
 	}
 	a.refresher, err = warmer.NewRefresher(a.warmer, warmer.RefresherOptions{
 		SourcePoll: s.SourcePoll, Config: a.config, Configured: a.configured, SyncConfig: a.syncConfig,
-		Changes: a.db.changes, Log: a.log,
+		Counted: a.db.counted, Changes: a.db.changes, Log: a.log,
 	})
 	if err != nil {
 		return err

@@ -30,6 +30,7 @@ type database struct {
 	db      atomic.Pointer[source.DB]
 	opened  chan struct{} // closed once db is there
 	changes chan struct{} // 1 slot
+	blind   atomic.Bool   // changes are not counted, as was logged
 }
 
 // openDatabase tries once. A database that does not answer is no error; one
@@ -139,6 +140,29 @@ func (d *database) Position(ctx context.Context) (at warmer.Position, err error)
 		return err
 	})
 	return at, err
+}
+
+// counted puts back triggers that are missing, and reports whether the source
+// counts its changes. A source that does not answer is no worse than it was.
+func (d *database) counted(ctx context.Context) bool {
+	var missing []string
+	err := d.ask(ctx, func(ctx context.Context, db *source.DB) (err error) {
+		missing, err = db.MendTriggers(ctx)
+		return err
+	})
+	switch {
+	case ctx.Err() != nil, err != nil && len(missing) == 0:
+	case err != nil:
+		if !d.blind.Swap(true) {
+			d.log.Error("Cache: changes in the source may not be counted, it is loaded at every audit", "err", err)
+		}
+	case len(missing) > 0:
+		d.log.Error("Cache: triggers in the source were missing and are put back, what was changed meanwhile is loaded now", "triggers", missing)
+		fallthrough
+	default:
+		d.blind.Store(false)
+	}
+	return !d.blind.Load()
 }
 
 // LoadConfig reads the fleet's config.

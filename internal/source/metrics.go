@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	loads    *prometheus.CounterVec
 	duration prometheus.Histogram
+	mended   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,6 +24,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name:    "routex_source_load_duration_seconds",
 			Help:    "How long a whole read of the source took, in seconds, whatever its result.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s
+		}),
+		mended: f.NewCounter(prometheus.CounterOpts{
+			Name: "routex_source_triggers_mended_total",
+			Help: "Triggers that count the source's changes and were put back, because somebody had dropped, changed or disabled them.",
 		}),
 	}
 	m.loads.WithLabelValues("ok")

@@ -43,6 +43,9 @@ var postgresDialect = dialect{
 	clock:     "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
 	forUpdate: " FOR UPDATE",
 	oneMoment: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+
+	listTriggers: `SELECT t.tgname, '' FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+		WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND pg_table_is_visible(c.oid)`,
 }
 
 // openPostgres makes the pool. It connects to nothing yet.

@@ -44,6 +44,8 @@ var sqliteDialect = dialect{
 	folder: "sqlite",
 	ping:   "PRAGMA schema_version",
 	clock:  "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
+
+	listTriggers: "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'",
 }
 
 func openSQLite(ctx context.Context, path string, poll time.Duration, log *slog.Logger) (*sqliteFile, error) {

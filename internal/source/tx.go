@@ -15,6 +15,9 @@ type dialect struct {
 	clock     string         // expression: the database's time in Unix milliseconds
 	forUpdate string         // clause that locks the rows a SELECT returns
 	oneMoment *sql.TxOptions // of a transaction that sees one state of all tables
+	// listTriggers is a query for the triggers that work: their names, and their
+	// text where the database keeps it as it was given.
+	listTriggers string
 }
 
 // querier is a transaction, or a pool for a statement that needs none.

@@ -19,6 +19,9 @@ type RefresherOptions struct {
 	Configured <-chan struct{}
 	// SyncConfig mirrors the source's config into Redis and follows it.
 	SyncConfig func(ctx context.Context) error
+	// Counted, if set, is asked by every audit whether the source counts its
+	// changes. While it does not, each audit loads it.
+	Counted func(ctx context.Context) bool
 	// Changes rings when the source may have changed.
 	Changes <-chan struct{}
 	Log     *slog.Logger
@@ -175,12 +178,17 @@ func (r *Refresher) follow(ctx context.Context) {
 	}
 }
 
-// audit looks for what Redis has lost in part: an evicted or deleted snapshot or
+// audit looks for what nothing tells of: a source that no longer counts its
+// changes, and what Redis has lost in part, for an evicted or deleted snapshot or
 // config does not show in the head.
 func (r *Refresher) audit(ctx context.Context) {
+	counted := r.o.Counted == nil || r.o.Counted(ctx)
 	c := r.o.Config()
 	if err := r.o.SyncConfig(ctx); err != nil || !c.Enabled {
 		return // what does not answer is reported elsewhere
+	}
+	if !counted && c.SmartInvalidation.Enabled {
+		r.refresh(ctx, "the source does not count its changes", false)
 	}
 	standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {

@@ -34,6 +34,7 @@ var metrics = map[string]metric{
 	"routex_lease_leader":                 {},
 	"routex_lease_changes_total":          {labels: []string{"result"}},
 	"routex_source_loads_total":           {labels: []string{"result"}},
+	"routex_source_triggers_mended_total": {},
 	"routex_source_load_duration_seconds": {histogram: true},
 	"routex_store_errors_total":           {labels: []string{"class"}},
 	"routex_convergence_seconds":          {histogram: true},
