@@ -1,13 +1,16 @@
-package e2e_test
+package chaos_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +22,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/lease"
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -30,16 +34,34 @@ import (
 )
 
 const (
-	fencePauses = 200                    // in each of the two ways
-	fenceAtOnce = 20                     // holders paused together, each with Redis keys of its own
+	fenceAtOnce = 25                     // holders paused together, each with Redis keys of its own
 	fenceTTL    = 600 * time.Millisecond // of the warm lease
-	fencedID    = "ch-one"               // the channel whose weight changes
 )
 
-// TestPausedHolderIsFencedOff stops a process with SIGSTOP after its warms have
-// loaded the source and before they publish. While it sleeps its leases end, the
-// source changes, and somebody else publishes that. What the sleeper then
-// publishes is of the past, and Redis has to turn it away, always.
+// fencedIDs are the channels whose weight changes.
+var fencedIDs = []string{"ch-one", "ch-two", "ch-three"}
+
+// A step is where in its warm a holder is paused.
+type step int
+
+const (
+	beforeLoad step = iota
+	midLoad
+	afterLoad
+	midStaging
+	beforeScript
+	afterScript // sent, and the answer not read
+	steps
+)
+
+func (s step) String() string {
+	return [steps]string{"before the load", "in the load", "after the load", "while staging", "before the script", "after the script"}[s]
+}
+
+// TestPausedHolderIsFencedOff stops a process with SIGSTOP while its warms are
+// at chosen steps. While it sleeps its leases end, the source changes, and
+// somebody else publishes that. What the sleeper then publishes is of the past,
+// and Redis has to turn it away, always.
 func TestPausedHolderIsFencedOff(t *testing.T) {
 	t.Parallel()
 	for _, way := range []struct {
@@ -52,17 +74,23 @@ func TestPausedHolderIsFencedOff(t *testing.T) {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBout(t, way.blind)
-			var seen fenced
-			for round := range fencePauses / fenceAtOnce {
-				seen.add(b.round(t, round+1))
+			pauses := testkit.Rounds(8, 60) * fenceAtOnce
+			var seen [steps]fenced
+			for round := range pauses / fenceAtOnce {
+				b.round(t, round+1, &seen)
 			}
-			t.Logf("figure: paused holder, %s: %d of %d publications refused, head moved by none (reasons: lease %d, order %d; %d refused inside Redis)",
-				way.name, seen.Pauses, fencePauses, seen.Lease, seen.Order, seen.InRedis)
-			if seen.Pauses != fencePauses {
-				t.Errorf("%d publications were refused, want %d", seen.Pauses, fencePauses)
+			var all fenced
+			for at, s := range seen {
+				t.Logf("figure: paused %s, %s: %d pauses, %d publications refused (lease %d, order %d; by Redis itself %d)",
+					step(at), way.name, s.Pauses, s.Refused, s.Lease, s.Order, s.InRedis)
+				all.add(s)
 			}
-			if way.blind && seen.InRedis < fencePauses {
-				t.Errorf("%d publications were refused inside Redis, want %d", seen.InRedis, fencePauses)
+			t.Logf("figure: stale content visible after a paused writer resumes, %s: %d of %d", way.name, b.stale, all.Pauses)
+			if b.stale > 0 || all.Pauses != pauses {
+				t.Errorf("%d of %d pauses brought back what was old, want none of %d", b.stale, all.Pauses, pauses)
+			}
+			if late := seen[beforeScript]; way.blind && late.InRedis < late.Pauses/2 {
+				t.Errorf("Redis itself refused %d of %d publications that were about to be sent: the test does not test it", late.InRedis, late.Pauses)
 			}
 		})
 	}
@@ -70,7 +98,8 @@ func TestPausedHolderIsFencedOff(t *testing.T) {
 
 // fenced counts what kept holders from publishing.
 type fenced struct {
-	Pauses  int // holders that were refused at least once
+	Pauses  int
+	Refused int // holders that were refused at least once
 	Lease   int // refusals because the lock was lost
 	Order   int // refusals because something newer was there
 	InRedis int // of both, those that publish.lua made
@@ -78,6 +107,7 @@ type fenced struct {
 
 func (f *fenced) add(g fenced) {
 	f.Pauses += g.Pauses
+	f.Refused += g.Refused
 	f.Lease += g.Lease
 	f.Order += g.Order
 	f.InRedis += g.InRedis
@@ -92,6 +122,8 @@ type bout struct {
 	in     io.Writer
 	out    *bufio.Scanner
 	late   func(time.Time) error // sets the end of a wait for out
+	chance *rand.Rand
+	stale  int // pauses that moved a head, or brought content back
 }
 
 // holding is what the process of the holders is told.
@@ -109,12 +141,14 @@ const holderEnv = "ROUTEX_TEST_HOLDER"
 // namespace, and starts the holders.
 func newBout(t *testing.T, blind bool) *bout {
 	t.Helper()
-	b := &bout{redis: fleet.SharedRedis(t)}
+	b := &bout{redis: fleet.SharedRedis(t), chance: testkit.Random(t)}
 	told := holding{Redis: b.redis.URL(), Database: "sqlite://" + filepath.Join(t.TempDir(), "routex.db"), Blind: blind}
-	b.db = openFenced(t, told.Database)
-	if _, _, err := b.db.CreateChannel(t.Context(), snapshot.Channel{ID: fencedID, Name: "One", Type: "openai", Models: []string{"m"}},
-		snapshot.NewSecret("sk-one")); err != nil {
-		t.Fatal(err)
+	b.db = openFenced(t, told.Database, nil)
+	for _, id := range fencedIDs {
+		if _, _, err := b.db.CreateChannel(t.Context(), snapshot.Channel{ID: id, Name: id, Type: "openai", Models: []string{"m"}},
+			snapshot.NewSecret("sk-"+id)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	clients, err := store.Dial(told.Redis)
 	if err != nil {
@@ -163,49 +197,51 @@ func (b *bout) startHolders(t *testing.T, told holding) {
 	})
 }
 
-// round pauses all holders once.
-func (b *bout) round(t *testing.T, n int) fenced {
+// round pauses all holders once, each at a step drawn for it.
+func (b *bout) round(t *testing.T, n int, seen *[steps]fenced) {
 	t.Helper()
-	const step = 2
-	b.setWeight(t, step*n-1) // what the holders are about to publish
-	b.say(t, "warm")
-	b.hear(t, "loaded", nil)
+	b.setWeight(t, 2*n-1) // what the holders are about to publish
+	where := make([]step, fenceAtOnce)
+	for i := range where {
+		where[i] = step(b.chance.IntN(int(steps)))
+	}
+	drawn, err := json.Marshal(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.say(t, "warm "+string(drawn))
+	b.hear(t, "stands", nil)
 	if err := b.holder.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	b.setWeight(t, step*n)
+	b.setWeight(t, 2*n)
 	heads := b.warmAll(t) // each waits for the end of the sleeper's lease
-	b.say(t, "publish")   // which the sleeper reads when it wakes
+	b.say(t, "go on")     // which the sleeper reads when it wakes
 	if err := b.holder.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	var all []fenced
 	b.hear(t, "done", &all)
-	var sum fenced
 	for i, rival := range b.rivals {
-		if now := rival.head(t); now != heads[i] {
-			t.Errorf("round %d: the head is %s, and was %s before the sleeper woke", n, now, heads[i])
-			continue
+		if now, weight := rival.head(t), rival.weight(t); now != heads[i] || weight != 2*n {
+			b.stale++
+			t.Errorf("round %d, paused %s: the head is %s, and was %s before the sleeper woke; the weight is %d, want %d",
+				n, where[i], now, heads[i], weight, 2*n)
 		}
-		if weight := rival.weight(t); weight != step*n {
-			t.Errorf("round %d: the weight in Redis is %d, want %d", n, weight, step*n)
-		}
-		if all[i].Pauses == 0 {
-			t.Errorf("round %d: nothing was refused; %+v", n, all[i])
-		}
-		sum.add(all[i])
+		seen[where[i]].add(all[i])
 	}
-	return sum
 }
 
 // setWeight changes the source.
 func (b *bout) setWeight(t *testing.T, weight int) {
 	t.Helper()
-	if _, _, err := b.db.UpdateChannel(t.Context(), fencedID, func(c *snapshot.Channel) (*snapshot.Secret, error) {
-		c.Weight = weight
-		return nil, nil
-	}, nil); err != nil {
-		t.Fatal(err)
+	for _, id := range fencedIDs {
+		if _, _, err := b.db.UpdateChannel(t.Context(), id, func(c *snapshot.Channel) (*snapshot.Secret, error) {
+			c.Weight = weight
+			return nil, nil
+		}, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -266,28 +302,38 @@ func TestHolder(t *testing.T) {
 	if err := json.Unmarshal([]byte(env), &told); err != nil {
 		t.Fatal(err)
 	}
-	clients, err := store.Dial(told.Redis)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := openFenced(t, told.Database)
 	g := &gate{size: len(told.Namespaces)}
 	g.reset()
 	var parties []*party
 	for _, ns := range told.Namespaces {
-		came := &atomic.Bool{}
-		p, err := newParty(t.Context(), "holder", ns, clients, db, func(context.Context) { came.Store(true); g.wait() }, told.Blind)
+		clients, err := store.Dial(told.Redis)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.came = came
+		stand := &stand{g: g}
+		for _, client := range []redis.UniversalClient{clients.Command, clients.Bulk} {
+			client.AddHook(stand)
+		}
+		p, err := newParty(t.Context(), "holder", ns, clients, openFenced(t, told.Database, stand), stand, told.Blind)
+		if err != nil {
+			t.Fatal(err)
+		}
 		parties = append(parties, p)
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		switch lines.Text() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		switch word {
 		case "warm":
+			var where []step
+			if err := json.Unmarshal([]byte(rest), &where); err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range parties {
+				p.stand.at.Store(int32(where[i]))
+				p.stand.came.Store(false)
+			}
 			go holdAll(t, parties, g)
-		case "publish":
+		case "go":
 			close(g.open)
 		}
 	}
@@ -301,14 +347,14 @@ func holdAll(t *testing.T, parties []*party, g *gate) {
 	for i, p := range parties {
 		wg.Go(func() {
 			before := p.fenced()
-			for p.came.Store(false); !p.came.Load(); { // a warm may fail before it has loaded
+			for !p.stand.came.Load() { // a warm may fail before it comes to its step
 				if _, err := p.warm(t.Context()); err != nil {
 					fmt.Fprintf(os.Stderr, "holder's warm: %v\n", err)
 				}
 			}
 			now := p.fenced()
 			all[i] = fenced{Lease: now.Lease - before.Lease, Order: now.Order - before.Order, InRedis: now.InRedis - before.InRedis}
-			all[i].Pauses = min(1, all[i].Lease+all[i].Order)
+			all[i].Pauses, all[i].Refused = 1, min(1, all[i].Lease+all[i].Order)
 		})
 	}
 	wg.Wait()
@@ -320,8 +366,8 @@ func holdAll(t *testing.T, parties []*party, g *gate) {
 	fmt.Printf("holder: done%s\n", text)
 }
 
-// gate holds warms between load and publication until all have come and the
-// test has opened it. A warm that starts over passes.
+// gate holds warms at their steps until all have come and the test has opened
+// it.
 type gate struct {
 	size int
 	mu   sync.Mutex
@@ -341,9 +387,79 @@ func (g *gate) wait() {
 	open, last := g.open, g.come == g.size
 	g.mu.Unlock()
 	if last {
-		fmt.Println("holder: loaded")
+		fmt.Println("holder: stands")
 	}
 	<-open
+}
+
+// stand is where one holder's warm has to stop: it sees every row that is read
+// and every byte that goes to Redis.
+type stand struct {
+	g    *gate
+	at   atomic.Int32
+	came atomic.Bool // a warm that starts over passes
+}
+
+func (s *stand) reach(at step) {
+	if s != nil && step(s.at.Load()) == at && s.came.CompareAndSwap(false, true) {
+		s.g.wait()
+	}
+}
+
+func (s *stand) wrapRows(table string, r source.Rows) source.Rows {
+	if table == "channels" {
+		return &haltingRows{r, s}
+	}
+	return r
+}
+
+// haltingRows halts between the first row and the second.
+type haltingRows struct {
+	source.Rows
+	s *stand
+}
+
+func (r *haltingRows) Scan(dest ...any) error {
+	err := r.Rows.Scan(dest...)
+	r.s.reach(midLoad)
+	return err
+}
+
+func (s *stand) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &haltingConn{conn, s}, nil
+	}
+}
+
+func (s *stand) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (s *stand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// haltingConn halts around what goes to Redis.
+type haltingConn struct {
+	net.Conn
+	s *stand
+}
+
+func (c *haltingConn) Write(b []byte) (int, error) {
+	script := bytes.Contains(b, []byte(`"attempt"`))
+	switch {
+	case script:
+		c.s.reach(beforeScript)
+	case bytes.Contains(b, []byte(":stage:")):
+		c.s.reach(midStaging)
+	}
+	n, err := c.Conn.Write(b)
+	if script {
+		c.s.reach(afterScript)
+	}
+	return n, err
 }
 
 // party is one who warms: the hops as the program wires them, without the parts
@@ -355,18 +471,19 @@ type party struct {
 	warmer  *warmer.Warmer
 	reg     *prometheus.Registry
 	log     *countingLog
-	came    *atomic.Bool // a holder's warm has loaded
+	stand   *stand // nil unless it is a holder
 }
 
 // newParty makes a party whose work ends with ctx.
-func newParty(ctx context.Context, id, ns string, clients *store.Clients, db *source.DB, loaded func(context.Context), blind bool) (*party, error) {
-	p := &party{ns: ns, clients: clients, reg: prometheus.NewRegistry(), log: &countingLog{}}
+func newParty(ctx context.Context, id, ns string, clients *store.Clients, db *source.DB, stand *stand, blind bool) (*party, error) {
+	p := &party{ns: ns, clients: clients, reg: prometheus.NewRegistry(), log: &countingLog{}, stand: stand}
 	var err error
 	if p.keys, err = store.NewKeys(ns); err != nil {
 		return nil, err
 	}
 	log := slog.New(p.log)
-	st, err := store.New(clients, p.keys, store.Options{By: id, Log: log})
+	// So that every change is staged: three records are more than one.
+	st, err := store.New(clients, p.keys, store.Options{By: id, Log: log, DeltaRecords: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -374,7 +491,9 @@ func newParty(ctx context.Context, id, ns string, clients *store.Clients, db *so
 	if err != nil {
 		return nil, err
 	}
-	p.warmer, err = warmer.New(positioned{db}, st, held{lock, blind}, nothing{}, warmer.Options{Log: log, Reg: p.reg, Loaded: loaded})
+	p.warmer, err = warmer.New(positioned{db, stand}, st, held{lock, blind}, nothing{}, warmer.Options{
+		Log: log, Reg: p.reg, Loaded: func(context.Context) { stand.reach(afterLoad) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -398,11 +517,11 @@ func (p *party) head(t *testing.T) snapshot.Tag {
 // weight is that of the channel the test changes, as Redis has it.
 func (p *party) weight(t *testing.T) int {
 	t.Helper()
-	body, err := p.clients.Command.HGet(t.Context(), p.keys.Snapshot(snapshot.Channels), fencedID).Result()
+	body, err := p.clients.Command.HGet(t.Context(), p.keys.Snapshot(snapshot.Channels), fencedIDs[0]).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := snapshot.DecodeChannel(fencedID, body)
+	c, err := snapshot.DecodeChannel(fencedIDs[0], body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -464,13 +583,17 @@ func (c *countingLog) count() int {
 }
 
 // openFenced opens a source with a keyring that all of the test share.
-func openFenced(t *testing.T, url string) *source.DB {
+func openFenced(t *testing.T, url string, s *stand) *source.DB {
 	t.Helper()
 	keys, err := snapshot.NewKeyring("fence", snapshot.Key{ID: "k1", Bytes: make([]byte, snapshot.KeyBytes)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := source.Open(t.Context(), url, source.Options{Keyring: keys, Log: slog.New(slog.DiscardHandler)})
+	o := source.Options{Keyring: keys, Log: slog.New(slog.DiscardHandler)}
+	if s != nil {
+		o.WrapRows = s.wrapRows
+	}
+	db, err := source.Open(t.Context(), url, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +602,15 @@ func openFenced(t *testing.T, url string) *source.DB {
 }
 
 // positioned is the source as a warmer sees it.
-type positioned struct{ *source.DB }
+type positioned struct {
+	*source.DB
+	stand *stand
+}
+
+func (p positioned) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
+	p.stand.reach(beforeLoad)
+	return p.DB.Load(ctx, withAnalytics)
+}
 
 func (p positioned) Position(ctx context.Context) (warmer.Position, error) {
 	r, err := p.Revisions(ctx)
