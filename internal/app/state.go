@@ -27,8 +27,10 @@ type keeper struct {
 	mu      sync.Mutex
 	has     map[snapshot.Kind]imprint // what is in the file
 	at      time.Time                 // when that was known to be true
+	mark    state.Mark                // of that file
 	empty   bool                      // the file was removed
 	failing bool
+	shared  bool // another replica writes there too
 }
 
 // imprint tells contents apart, across data sets of Redis as well.
@@ -95,6 +97,9 @@ func (a *App) saveState(again time.Duration) (wait time.Duration) {
 		return 0
 	}
 	began := time.Now()
+	if a.state.overtaken(at) {
+		return max(saveApart, saveShare*time.Since(began))
+	}
 	err := state.Save(a.state.dir, a.state.namespace, a.state.keys, snaps, at)
 	if a.state.note(err); err != nil {
 		return saveFailed
@@ -125,12 +130,13 @@ func (a *App) lastGood() (snaps map[snapshot.Kind]*snapshot.Snapshot, at time.Ti
 	return snaps, time.Now().Add(-time.Duration(s.VerifiedMsAgo) * time.Millisecond)
 }
 
-// current reports whether the file has snaps, with a moment that is less than
-// again before at.
+// current reports whether the file is there and has snaps, with a moment that is
+// less than again before at.
 func (k *keeper) current(snaps map[snapshot.Kind]*snapshot.Snapshot, at time.Time, again time.Duration) bool {
+	gone := state.MarkOf(k.dir, k.namespace) == state.Mark{}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(snaps) != len(k.has) || at.Sub(k.at) >= again {
+	if gone || len(snaps) != len(k.has) || at.Sub(k.at) >= again {
 		return false
 	}
 	for kind, snap := range snaps {
@@ -141,10 +147,42 @@ func (k *keeper) current(snaps map[snapshot.Kind]*snapshot.Snapshot, at time.Tim
 	return true
 }
 
+// overtaken reports whether somebody else has left a copy that was known to be
+// true later than at. Replicas should not share a folder; where they do, one
+// that is cut off must not put its old copy in the place of a newer one.
+func (k *keeper) overtaken(at time.Time) bool {
+	mark := state.MarkOf(k.dir, k.namespace)
+	k.mu.Lock()
+	mine, since := k.mark, k.at
+	k.mu.Unlock()
+	if mark == mine {
+		return since.After(at)
+	}
+	snaps, theirs, err := state.Load(k.dir, k.namespace, k.keys)
+	if err != nil {
+		return false // it is no use to anybody
+	}
+	k.mu.Lock()
+	say := mine != state.Mark{} && !k.shared
+	k.shared = k.shared || say
+	k.mu.Unlock()
+	if say {
+		k.log.Warn("Cache state folder is shared with another replica: whose copy is newer stays, but each should have a folder of its own",
+			"folder", k.dir)
+	}
+	if !theirs.After(at) {
+		return false
+	}
+	k.wrote(snaps, theirs)
+	return true
+}
+
 // wrote notes what is in the file.
 func (k *keeper) wrote(snaps map[snapshot.Kind]*snapshot.Snapshot, at time.Time) {
+	mark := state.MarkOf(k.dir, k.namespace)
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.mark = mark
 	k.has, k.at, k.empty = make(map[snapshot.Kind]imprint, len(snaps)), at, false
 	for kind, snap := range snaps {
 		k.has[kind] = imprintOf(snap)
@@ -170,7 +208,7 @@ func (k *keeper) clear() (wait time.Duration) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.has, k.at, k.empty = nil, time.Time{}, true
+	k.has, k.at, k.mark, k.empty = nil, time.Time{}, state.Mark{}, true
 	return 0
 }
 

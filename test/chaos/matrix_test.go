@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -308,6 +309,7 @@ type matrixFleet struct {
 	cell       cell
 	refuse     bool // what is unverified is to be refused
 	dirs       []string
+	own        map[int]map[string]string // variables of one replica alone
 	keys       *snapshot.Keyring
 	redis, sql *testkit.Proxy
 }
@@ -329,7 +331,11 @@ func newMatrixFleet(t *testing.T, c cell, refuse bool) *matrixFleet {
 	}
 	f.Fleet = fleet.New(t, fleet.Options{
 		Replicas: matrixReplicas, Redis: shared, Postgres: true, Channels: matrixChannels, Rules: 2, Env: all,
-		Each: func(i int) map[string]string { return map[string]string{"ROUTEX_STATE_DIR": f.dirs[i]} },
+		Each: func(i int) map[string]string {
+			env := map[string]string{"ROUTEX_STATE_DIR": f.dirs[i]}
+			maps.Copy(env, f.own[i])
+			return env
+		},
 	})
 	u, err := url.Parse(f.DatabaseURL)
 	if err != nil {
