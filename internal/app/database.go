@@ -123,6 +123,15 @@ func (d *database) Load(ctx context.Context, withAnalytics bool) (*snapshot.Cata
 	return db.Load(ctx, withAnalytics)
 }
 
+// Admit waits for this replica's turn to read the source past Redis, as all the
+// others may want to at the same moment.
+func (d *database) Admit(ctx context.Context) (release func()) {
+	if db := d.db.Load(); db != nil {
+		return db.Admit(ctx)
+	}
+	return func() {}
+}
+
 // MintLineage gives the source a new id that sorts after the given one.
 func (d *database) MintLineage(ctx context.Context, after string) (id string, err error) {
 	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {

@@ -130,8 +130,13 @@ func (a *App) mend(ctx context.Context) error {
 // loadSource reads the source directly, for a replica that cannot or may not
 // use Redis. The snapshots have no tag: nobody else has them.
 func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+	release := func() {}
+	if a.config().Enabled { // else a reader waits for it
+		release = a.db.Admit(ctx)
+	}
 	began := time.Now()
 	catalog, err := a.db.Load(ctx, true)
+	release()
 	if err != nil {
 		return nil, err
 	}

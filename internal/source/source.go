@@ -53,6 +53,8 @@ type engine interface {
 	// watch rings on every change until ctx ends, and once for every
 	// connection it makes, because changes before that went unheard.
 	watch(ctx context.Context, ring func())
+	// place takes one of the places that all replicas share; see Admit.
+	place(ctx context.Context) (release func(), full bool)
 	close() error
 }
 

@@ -1,0 +1,7 @@
+package source
+
+// What tests have to know of the gate.
+const (
+	Admitted    = admitted
+	AdmitWithin = admitWithin
+)
