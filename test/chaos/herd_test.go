@@ -201,6 +201,45 @@ func (h *herd) stopAll() {
 	all.Wait()
 }
 
+// TestHerdOfProcesses kills eight processes at once and starts them again, with
+// Redis away and then with Redis empty.
+func TestHerdOfProcesses(t *testing.T) {
+	t.Parallel()
+	const size = 8
+	if _, err := fleet.Binary(false); err != nil { // to build it takes longer than to start it
+		t.Fatal(err)
+	}
+	h := newHerd(t, size, fleet.Options{Processes: true})
+	h.startAll(t)
+	h.WaitTags(20 * time.Second)
+	for _, empty := range []bool{false, true} {
+		for _, r := range h.Replicas {
+			r.Kill()
+		}
+		how, most := "Redis down", size
+		if empty {
+			how, most = "Redis empty", 2
+			if err := h.Client.FlushAll(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			h.redis.Refuse(true)
+			h.redis.Reset()
+		}
+		h.loads.take()
+		took := h.startAll(t)
+		n, peak := h.sourceLoads(), h.loads.take()
+		t.Logf("figure: %d processes killed and started at once, %s: all ready after %s (bound %v); source loads %d in all (bound %d), %d at once (bound %d)",
+			size, how, ms(took), herdReady, n, most, peak, herdGate)
+		if n > most || peak > herdGate || took > herdReady {
+			t.Errorf("%d loads, %d at once, ready after %v", n, peak, took)
+		}
+		if !empty {
+			h.recover(t, "with its data, after a start without it")
+		}
+	}
+}
+
 // recover gives Redis back and measures the return of all replicas to it.
 func (h *herd) recover(t *testing.T, how string) {
 	t.Helper()
