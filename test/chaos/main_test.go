@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,3 +21,13 @@ func percentile[T cmp.Ordered](all []T, share float64) T {
 
 // ms shows a duration in milliseconds.
 func ms(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
+
+// cpuTime is what this process has used so far.
+func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
