@@ -37,23 +37,22 @@ const (
 // one such look at one replica for one change. A replica that restarts is looked
 // at again once it says that it is ready.
 func TestSoak(t *testing.T) {
-	o := soakOptions{replicas: 8, span: 16 * time.Second, between: 2 * time.Second}
+	o := soakOptions{replicas: 8, warmUp: time.Second, span: 16 * time.Second, between: 1500 * time.Millisecond}
 	if testkit.Long() > 0 {
-		o = soakOptions{replicas: 64, span: min(14*time.Minute, testkit.Long()), between: 10 * time.Second}
+		o = soakOptions{replicas: 64, warmUp: 90 * time.Second, span: min(14*time.Minute, testkit.Long()), between: 10 * time.Second}
 	}
 	s := startSoak(t, o)
-	s.measure("warmed up")
+	s.run(o.warmUp, false) // pools and buffers are as large as they get after every fault was there once
 	first := s.load()
 	cpu, began := cpuTime(t), time.Now()
-	s.run(o.span)
-	used := (cpuTime(t) - cpu).Seconds() / time.Since(began).Seconds()
-	last := s.load()
-	s.report(used)
-	s.drift(first, last)
+	s.run(o.span, testkit.Long() > 0)
+	s.report((cpuTime(t) - cpu).Seconds() / time.Since(began).Seconds())
+	s.drift(first, s.load())
 }
 
 type soakOptions struct {
 	replicas int
+	warmUp   time.Duration
 	span     time.Duration
 	between  time.Duration // two faults
 }
@@ -73,6 +72,7 @@ type soak struct {
 
 	windows []*soakWindow
 	changes chan change
+	weight  int          // of the newest change
 	made    atomic.Int64 // changes that were committed
 	failed  atomic.Int64 // changes that the API could not promise
 	faults  map[string]int
@@ -105,7 +105,7 @@ func startSoak(t *testing.T, o soakOptions) *soak {
 	server := testkit.Redis(t)
 	s := &soak{
 		t: t, o: o, rng: testkit.Random(t), proxy: testkit.NewProxy(t, server.Addr()), faults: map[string]int{},
-		views: make([]atomic.Pointer[func() *replica.View], o.replicas), changes: make(chan change, 4096),
+		views: make([]atomic.Pointer[func() *replica.View], o.replicas),
 		windows: []*soakWindow{
 			{age: time.Second, every: 1}, {age: soakBound, every: 1}, {age: 5 * time.Second, every: 1}, {age: time.Minute, every: 10},
 		},
@@ -133,8 +133,9 @@ func (s *soak) back(i int) {
 }
 
 // run makes changes and faults for so long, and then waits for the looks that
-// are still due.
-func (s *soak) run(span time.Duration) {
+// are still due; for those a minute later only if toTheEnd says so.
+func (s *soak) run(span time.Duration, toTheEnd bool) {
+	s.changes = make(chan change, 4096)
 	ctx, stop := context.WithTimeout(s.t.Context(), span)
 	defer stop()
 	var wg sync.WaitGroup
@@ -142,9 +143,9 @@ func (s *soak) run(span time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.look()
+		s.look(toTheEnd)
 	}()
-	for s.sleep(ctx, s.o.between) {
+	for pauseFor(ctx, s.o.between) {
 		s.fault(ctx)
 	}
 	wg.Wait()
@@ -152,30 +153,21 @@ func (s *soak) run(span time.Duration) {
 	<-done
 }
 
-func (s *soak) sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
-}
-
 // write changes rows: most behind the program's back, some through the API of a
 // replica.
 func (s *soak) write(ctx context.Context) {
 	tick := time.NewTicker(time.Second / soakRate)
 	defer tick.Stop()
-	urls := make([]*fleet.Replica, len(s.f.Replicas))
-	copy(urls, s.f.Replicas)
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		s.weight++
+		n := s.weight
 		c := change{row: n % soakRows, weight: n}
-		if n%4 == 0 && s.viaAPI(ctx, n, c) {
+		if n%4 == 0 && s.viaAPI(ctx, c) {
 			c.at = time.Now()
 		} else {
 			if _, err := s.f.DB.ExecContext(s.t.Context(), "UPDATE channels SET weight = ? WHERE id = ?", c.weight, fleet.ChannelID(c.row)); err != nil {
@@ -191,7 +183,7 @@ func (s *soak) write(ctx context.Context) {
 
 // viaAPI makes the change at the first replica, which never restarts. What it
 // could not promise is made again in SQL.
-func (s *soak) viaAPI(ctx context.Context, n int, c change) bool {
+func (s *soak) viaAPI(ctx context.Context, c change) bool {
 	limited, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	a, err := s.f.Replicas[0].Do(limited, http.MethodPut, "/api/channels/"+fleet.ChannelID(c.row), map[string]int{"weight": c.weight})
@@ -199,7 +191,7 @@ func (s *soak) viaAPI(ctx context.Context, n int, c change) bool {
 }
 
 // look looks at every replica when a change is due, until there are no more.
-func (s *soak) look() {
+func (s *soak) look(toTheEnd bool) {
 	tick := time.NewTicker(soakLook)
 	defer tick.Stop()
 	n, open := 0, true
@@ -223,9 +215,10 @@ func (s *soak) look() {
 		left := 0
 		for _, w := range s.windows {
 			s.due(w)
-			if w.age < time.Minute || testkit.Long() > 0 {
-				left += len(w.queue)
+			if w.age >= time.Minute && !open && !toTheEnd {
+				w.queue = nil
 			}
+			left += len(w.queue)
 		}
 		if !open && left == 0 {
 			return
@@ -320,7 +313,7 @@ func (s *soak) freezeSubscriptions(ctx context.Context) {
 	release := s.proxy.HoldReplies("subscribe")
 	defer release()
 	s.must(s.f.Client.ClientKillByFilter(ctx, "TYPE", "pubsub").Err())
-	s.sleep(ctx, min(s.o.between, 5*time.Second))
+	pauseFor(ctx, min(s.o.between, 5*time.Second))
 }
 
 // freezeRedis is the announced total outage.
@@ -330,7 +323,7 @@ func (s *soak) freezeRedis(ctx context.Context) {
 	s.outages = append(s.outages, outage{from: time.Now()})
 	s.mu.Unlock()
 	s.f.Redis.Pause()
-	s.sleep(ctx, span)
+	pauseFor(ctx, span)
 	s.f.Redis.Resume()
 	s.mu.Lock()
 	s.outages[len(s.outages)-1].to = time.Now()
@@ -389,16 +382,6 @@ func (s *soak) load() load {
 	keys, err := s.f.Client.DBSize(s.t.Context()).Result()
 	s.must(err)
 	return load{heap: m.HeapAlloc, goroutines: runtime.NumGoroutine(), files: len(files), keys: keys}
-}
-
-// measure runs everything for a moment, so that what is made once is made.
-func (s *soak) measure(string) {
-	ctx, stop := context.WithTimeout(s.t.Context(), 3*time.Second)
-	defer stop()
-	s.changes = make(chan change, 4096)
-	s.write(ctx)
-	s.changes = make(chan change, 4096)
-	s.made.Store(0)
 }
 
 func (s *soak) report(cpu float64) {
