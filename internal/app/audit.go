@@ -34,7 +34,7 @@ func (c audited) Held(kind snapshot.Kind) (audit.Held, bool) {
 // newAuditor makes the audit of what this replica serves.
 func (a *App) newAuditor() (*audit.Auditor, error) {
 	return audit.New(audited{a.cache}, a.store, audit.Options{
-		Interval: a.settings.AuditInterval, ReadSource: a.loadSource, Refreshing: a.leader.Leading,
+		Interval: a.settings.AuditInterval, ReadSource: a.loadCatalog, Refreshing: a.leader.Leading,
 		Publish: a.publishAgain, Log: a.log, Reg: a.reg,
 	})
 }

@@ -130,13 +130,20 @@ func (a *App) mend(ctx context.Context) error {
 // loadSource reads the source directly, for a replica that cannot or may not
 // use Redis. The snapshots have no tag: nobody else has them.
 func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
-	release := func() {}
 	if a.config().Enabled { // else a reader waits for it
-		release = a.db.Admit(ctx)
+		defer a.db.Admit(ctx)()
 	}
+	return a.readSource(ctx, true)
+}
+
+// loadCatalog is loadSource without the analytics, which reads the whole log.
+func (a *App) loadCatalog(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+	return a.readSource(ctx, false)
+}
+
+func (a *App) readSource(ctx context.Context, withAnalytics bool) (map[snapshot.Kind]*snapshot.Snapshot, error) {
 	began := time.Now()
-	catalog, err := a.db.Load(ctx, true)
-	release()
+	catalog, err := a.db.Load(ctx, withAnalytics)
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,9 @@ type loads struct {
 }
 
 // quickPoll has the refresher poll the source more often, so that a test which
-// waits for several polls need not wait for long.
-var quickPoll = map[string]string{"ROUTEX_SOURCE_POLL": "250ms"}
+// waits for several polls need not wait for long, and leaves out the audit, which
+// reads it too.
+var quickPoll = map[string]string{"ROUTEX_SOURCE_POLL": "250ms", "ROUTEX_AUDIT_INTERVAL": "0s"}
 
 // settledLoads returns the count once nobody has loaded for longer than several
 // polls of the source.
