@@ -325,7 +325,7 @@ func TestChangesNotFollowed(t *testing.T) {
 
 func TestChangesOnlyMarkStale(t *testing.T) {
 	t.Parallel()
-	f := fleet.Start(t, fleet.Options{Channels: 2, Rules: 1})
+	f := fleet.Start(t, fleet.Options{Channels: 2, Rules: 1, Env: map[string]string{"ROUTEX_AUDIT_INTERVAL": "0s"}})
 	setConfig(t, f, f.Replicas[0], `{"smartInvalidation":{"autoInvalidateOnUpdate":false}}`)
 	for i, change := range []func(weight int){
 		func(weight int) { f.Exec("UPDATE channels SET weight = $1 WHERE id = $2", weight, fleet.ChannelID(0)) },
