@@ -31,7 +31,8 @@ func classOf(err error) string {
 		return "readonly"
 	case strings.HasPrefix(text, "OOM"):
 		return "oom"
-	case strings.HasPrefix(text, "NOPERM"), strings.HasPrefix(text, "NOAUTH"), strings.HasPrefix(text, "WRONGPASS"):
+	case strings.HasPrefix(text, "NOPERM"), strings.HasPrefix(text, "NOAUTH"), strings.HasPrefix(text, "WRONGPASS"),
+		strings.Contains(text, "The user executing the script can't"): // a command within it
 		return "noperm"
 	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "MOVED"), strings.HasPrefix(text, "ASK"),
 		strings.HasPrefix(text, "CROSSSLOT"), strings.HasPrefix(text, "TRYAGAIN"):
