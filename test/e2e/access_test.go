@@ -13,16 +13,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/routex/cachewarmer/internal/testkit"
 	"github.com/routex/cachewarmer/test/fleet"
 )
 
-// slowSocketsBlockNobody has 200 connections send half of a header and then
-// nothing. A client that behaves must not notice, and the server must get rid
-// of them by itself.
+// slowSocketsBlockNobody has many connections send half of a header, or all of
+// it and no body, and then nothing. A client that behaves must not notice, and
+// the server must get rid of them by itself. What the machine is late without
+// them is not held against the server.
 func slowSocketsBlockNobody(t *testing.T) {
-	const sockets, reads, bound = 200, 300, 250 * time.Millisecond
+	const reads, bound = 300, 50 * time.Millisecond
+	sockets := testkit.Rounds(200, 2000)
 	f := fleet.Start(t, fleet.Options{Replicas: 1, Channels: 10, Processes: true})
 	r := f.Replicas[0]
+	measure := func() []time.Duration {
+		took := make([]time.Duration, 0, reads)
+		for range reads {
+			began := time.Now()
+			f.Must(r.Get("/api/models", nil))
+			took = append(took, time.Since(began))
+		}
+		return took
+	}
+	quiet := percentile(measure(), 0.99)
 	var slow []net.Conn
 	for i := range sockets {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL(), "http://"))
@@ -40,12 +53,7 @@ func slowSocketsBlockNobody(t *testing.T) {
 		slow = append(slow, conn)
 	}
 	opened := time.Now()
-	var took []time.Duration
-	for range reads {
-		began := time.Now()
-		f.Must(r.Get("/api/models", nil))
-		took = append(took, time.Since(began))
-	}
+	took := measure()
 	for i, conn := range slow {
 		_ = conn.SetReadDeadline(opened.Add(20 * time.Second))
 		if _, err := io.Copy(io.Discard, conn); err != nil && strings.Contains(err.Error(), "timeout") {
@@ -53,10 +61,11 @@ func slowSocketsBlockNobody(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("figure: %d slow sockets open: reads p50 %s p99 %s max %s (%d reads, none failed); the server closed all of them within %s",
-		sockets, ms(percentile(took, 0.5)), ms(percentile(took, 0.99)), ms(percentile(took, 1)), reads, time.Since(opened).Round(100*time.Millisecond))
-	if p99 := percentile(took, 0.99); p99 > bound {
-		t.Errorf("p99 is %v, want at most %v", p99, bound)
+	p99 := percentile(took, 0.99)
+	t.Logf("figure: %d slow sockets open: reads p50 %s p99 %s (bound %v) max %s, without them p99 %s (%d reads, none failed); the server closed all of them within %s",
+		sockets, ms(percentile(took, 0.5)), ms(p99), bound, ms(percentile(took, 1)), ms(quiet), reads, time.Since(opened).Round(100*time.Millisecond))
+	if allowed := bound + 4*quiet; p99 > allowed {
+		t.Errorf("p99 is %v, want at most %v", p99, allowed)
 	}
 }
 
