@@ -68,6 +68,7 @@ type App struct {
 
 	needs      needs      // what the replica lacks in Redis
 	doubts     needs      // what the audit found to differ from the source
+	pace       pace       // of warms asked for through the API
 	following  sync.Mutex // held while followed and the cache's config change, together
 	followed   atomic.Pointer[snapshot.VersionedConfig]
 	configured chan struct{} // 1 slot: followed changed

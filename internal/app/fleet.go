@@ -36,6 +36,9 @@ func (f fleet) Warm(ctx context.Context, req snapshot.WarmRequest) (map[string]s
 	if reason == "" {
 		reason = "requested"
 	}
+	if err := f.pace.wait(ctx); err != nil {
+		return nil, err
+	}
 	res, err := f.warmer.Warm(ctx, warmer.Request{Kinds: kinds, Force: req.Force, Reason: reason})
 	return byName(res.Tags), err
 }
