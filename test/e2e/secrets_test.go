@@ -234,6 +234,7 @@ func everyAnswer(t *testing.T, f *fleet.Fleet) []byte {
 		"/livez", "/healthz", "/readyz", "/health", "/metrics", "/api/cache/stats", "/api/cache/config", "/api/cache/replicas",
 		"/api/cache/snapshots", "/api/channels", "/api/routing/rules", "/api/models", "/api/analytics", "/nothing/here",
 		"/api/channels/api-0", "/api/channels/hand-1", "/api/channels/none",
+		"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=2", "/debug/vars", // there are none
 	}
 	for _, kind := range snapshot.Kinds {
 		paths = append(paths, "/api/cache/snapshots/"+string(kind))
