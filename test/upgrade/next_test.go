@@ -70,13 +70,13 @@ func withoutRegion(record any) any {
 
 // overlay writes the changed files beside this tree and returns the file that
 // go build takes with -overlay.
-func overlay(dir string) (string, error) {
+func overlay(dir string, patches map[string][]string) (string, error) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		return "", err
 	}
 	replace := map[string]string{}
-	for path, pairs := range patches() {
+	for path, pairs := range patches {
 		text := ""
 		if pairs[0] != "" {
 			raw, err := os.ReadFile(filepath.Join(root, path))
@@ -105,31 +105,33 @@ func overlay(dir string) (string, error) {
 	return list, os.WriteFile(list, body, 0o600)
 }
 
-// build builds both releases, once.
-var build = sync.OnceValues(func() (programs [2]string, err error) {
-	if programs[0], err = fleet.Binary(false); err != nil {
-		return programs, err
-	}
-	dir, err := os.MkdirTemp("", "routex-next-")
+// patched builds the program with patches, under that name.
+func patched(name string, patches map[string][]string) (string, error) {
+	dir, err := os.MkdirTemp("", name+"-")
 	if err != nil {
-		return programs, err
+		return "", err
 	}
 	defer os.RemoveAll(dir)
-	list, err := overlay(dir)
-	if err == nil {
-		programs[1], err = fleet.Build("routex-next", "-overlay="+list)
+	list, err := overlay(dir, patches)
+	if err != nil {
+		return "", err
 	}
-	return programs, err
-})
+	return fleet.Build(name, "-overlay="+list)
+}
+
+var buildNext = sync.OnceValues(func() (string, error) { return patched("routex-next", patches()) })
 
 // releases returns the programs of this release and of the next.
 func releases(t *testing.T) (this, next string) {
 	t.Helper()
-	programs, err := build()
-	if err != nil {
-		t.Fatalf("build the next release: %v", err)
+	this, err := fleet.Binary(false)
+	if err == nil {
+		next, err = buildNext()
 	}
-	return programs[0], programs[1]
+	if err != nil {
+		t.Fatalf("build both releases: %v", err)
+	}
+	return this, next
 }
 
 func TestMain(m *testing.M) { os.Exit(fleet.Main(m)) }
