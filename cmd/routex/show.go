@@ -71,6 +71,7 @@ type replicaList struct {
 		Build          string `json:"build"`
 		HeartbeatAgeMs int64  `json:"heartbeatAgeMs"`
 		Since          int64  `json:"since"`
+		Skew           string `json:"skew"`
 	} `json:"replicas"`
 }
 
@@ -86,8 +87,11 @@ func (p *program) replicasCommand() *cobra.Command {
 func (p *program) printReplicas(list replicaList) {
 	header := append([]string{"ID", "ADDRESS", "ROLE", "STATE"}, kindNames()...)
 	header = append(header, "HEARTBEAT", "SINCE", "BUILD")
-	var rows [][]string
+	var rows, skewed [][]string
 	for _, r := range list.Replicas {
+		if r.Skew != "" {
+			skewed = append(skewed, []string{r.ID, r.Skew})
+		}
 		row := []string{r.ID, r.Address, string(r.Role), string(r.State)}
 		for _, k := range snapshot.Kinds {
 			row = append(row, string(r.Tags[k]))
@@ -95,6 +99,9 @@ func (p *program) printReplicas(list replicaList) {
 		rows = append(rows, append(row, took(r.HeartbeatAgeMs)+" ago", at(r.Since), r.Build))
 	}
 	p.table(header, rows)
+	if len(skewed) > 0 {
+		p.table([]string{"SKEWED", "WHY"}, skewed)
+	}
 }
 
 type published struct {

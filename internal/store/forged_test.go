@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -79,7 +80,7 @@ func TestReaderNeedsNoScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.raw.Do(ctx, "ACL", "DELUSER", user) })
-	reader := as(t, f, user, "pass")
+	reader := as(t, f, user, "pass", store.Options{By: user})
 
 	if head, err := reader.Head(ctx); err != nil || head.Tags[snapshot.Channels].Version() != 2 {
 		t.Errorf("Head() = %v, %v", head, err)
@@ -119,8 +120,37 @@ func TestReaderNeedsNoScripts(t *testing.T) {
 	}
 }
 
+// TestDeniedWithinAScriptCountsAsDenied leaves a user without one of the
+// commands that the scripts use. Redis words that unlike any other denial.
+func TestDeniedWithinAScriptCountsAsDenied(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	user := "timeless-" + snapshot.RandomID(4)
+	if err := f.raw.Do(ctx, "ACL", "SETUSER", user, "on", ">pass", "~*", "&*", "+@all", "-time").Err(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.raw.Do(ctx, "ACL", "DELUSER", user) })
+	reg := prometheus.NewRegistry()
+	if err := as(t, f, user, "pass", store.Options{By: user, Reg: reg}).Report(ctx, snapshot.ReplicaInfo{ID: "r1"}); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Report() = %v, want that it does not work", err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if n := m.GetCounter().GetValue(); label.GetName() == "class" && (n == 1) != (label.GetValue() == "noperm") {
+					t.Errorf("class %s is counted %v times", label.GetValue(), n)
+				}
+			}
+		}
+	}
+}
+
 // as is f in the eyes of another user of the same Redis.
-func as(t *testing.T, f *fixture, user, password string) *fixture {
+func as(t *testing.T, f *fixture, user, password string, o store.Options) *fixture {
 	t.Helper()
 	url := fmt.Sprintf("redis://%s:%s@%s/0", user, password, testkit.SharedRedis(t).Addr())
 	clients, err := store.Dial(url)
@@ -128,7 +158,7 @@ func as(t *testing.T, f *fixture, user, password string) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = clients.Close() })
-	st, err := store.New(clients, f.keys, store.Options{By: user})
+	st, err := store.New(clients, f.keys, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,23 +16,29 @@ import (
 	"github.com/routex/cachewarmer/test/fleet"
 )
 
-// advisedUser makes the user that the README advises, with the README's own
-// words, and returns a URL for it.
-func advisedUser(t *testing.T, server *testkit.RedisServer) string {
+// advised are the README's own words for a Redis user.
+func advised(t *testing.T, form string) []any {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := regexp.MustCompile("`ACL SETUSER (routex [^`]+)`").FindStringSubmatch(string(text))
+	line := regexp.MustCompile(form).FindStringSubmatch(string(text))
 	if line == nil {
-		t.Fatal("the README names no ACL user")
+		t.Fatalf("the README has no %s", form)
 	}
-	args := []any{"ACL", "SETUSER"}
+	var words []any
 	for word := range strings.FieldsSeq(line[1]) {
-		args = append(args, word)
+		words = append(words, word)
 	}
-	if err := server.Client().Do(t.Context(), args...).Err(); err != nil {
+	return words
+}
+
+// advisedUser makes the user that the README advises and returns a URL for it.
+func advisedUser(t *testing.T, server *testkit.RedisServer) string {
+	t.Helper()
+	words := advised(t, "`ACL SETUSER (routex [^`]+)`")
+	if err := server.Client().Do(t.Context(), append([]any{"ACL", "SETUSER"}, words...)...).Err(); err != nil {
 		t.Fatal(err)
 	}
 	return userURL(server, "routex", "PASSWORD")
@@ -98,6 +104,27 @@ func TestAdvisedUserIsEnough(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "NOPERM") && !strings.Contains(err.Error(), "can't access") && !strings.Contains(err.Error(), "No permissions") {
 			t.Errorf("%s is not denied to the advised user: %v", what, err)
 		}
+	}
+}
+
+// TestAdvisedUserIsEnoughOnACluster is the same on a Cluster, with the words that
+// the README adds for one.
+func TestAdvisedUserIsEnoughOnACluster(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.Cluster(t)
+	words := append(advised(t, "`ACL SETUSER (routex [^`]+)`"), advised(t, "On a Cluster it also needs `([^`]+)`")...)
+	f := fleet.New(t, fleet.Options{
+		Redis: cluster, Channels: 10, Rules: 2,
+		Env: map[string]string{"ROUTEX_REDIS_URL": strings.Replace(cluster.URL(), "redis://", "redis://routex:PASSWORD@", 1)},
+	})
+	f.Everywhere(append([]any{"ACL", "SETUSER"}, words...)...)
+	for _, r := range f.Replicas {
+		r.Start()
+	}
+	f.WaitReady()
+	f.Must(f.Replicas[0].Put("/api/channels/"+fleet.ChannelID(0)+"?wait=fleet&timeoutMs=10000", map[string]any{"weight": 9}))
+	if n := f.Metric("routex_store_errors_total", `class="noperm"`); n != 0 {
+		t.Errorf("%v commands were denied", n)
 	}
 }
 
