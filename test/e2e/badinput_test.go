@@ -66,9 +66,9 @@ func TestEachErrorOfTheTable(t *testing.T) {
 			defer b.Resume()
 			return a.Put("/api/channels/"+fleet.ChannelID(0)+"?wait=fleet&timeoutMs=300", `{"weight":9}`)
 		}, 504, "NOT_CONVERGED"},
-		{"nonsense where Redis has the head", func() *fleet.Answer {
-			f.Client.HSet(t.Context(), f.Key("head"), "channels", "nonsense")
-			return get(t, a, "/api/cache/stats")
+		{"a config that somebody broke by hand", func() *fleet.Answer {
+			f.Exec(`UPDATE cache_config SET json = 'nonsense'`)
+			return get(t, a, "/api/cache/config")
 		}, 500, "INTERNAL"},
 		{"no Redis", func() *fleet.Answer {
 			f.Redis.Stop()
