@@ -110,6 +110,7 @@ func (f *Fleet) noCrossSlot() {
 	if _, ok := f.Redis.(*testkit.ClusterSet); !ok {
 		return
 	}
+	clear(f.nodes) // clients made during the test are closed by now
 	for _, c := range f.servers() {
 		info, err := c.Info(context.Background(), "errorstats").Result()
 		if err != nil || strings.Contains(info, "errorstat_CROSSSLOT:") {
