@@ -73,7 +73,7 @@ end
 local metas = {}
 for i, k in ipairs(req.kinds) do
   local _, meta = keysOf(i)
-  metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision')
+  metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision', 'version')
   if metas[i].err then
     if k.mode ~= 'whole' then return {'damaged', k.name} end
     metas[i] = {}
@@ -90,6 +90,8 @@ if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} en
 for i, k in ipairs(req.kinds) do
   local snapshot, meta, changes, pin, stage = keysOf(i)
   if (current[k.name] or '') ~= k.expect then return {'head', k.name} end
+  -- What is left as it is has to be there: meta may have been evicted.
+  if k.mode == 'touch' and not metas[i][4] then return {'damaged', k.name} end
   local lineage, revision = metas[i][2], metas[i][3]
   if lineage then
     if lineage > k.lineage or (lineage == k.lineage and (tonumber(revision) or 0) > tonumber(k.revision)) then

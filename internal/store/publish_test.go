@@ -228,6 +228,21 @@ func TestDamageIsReplacedWhole(t *testing.T) {
 	}
 }
 
+// TestATouchDoesNotHideAnEvictedMeta finds nothing new in the source while Redis
+// has lost what describes the snapshot: half a meta would be worse than none.
+func TestATouchDoesNotHideAnEvictedMeta(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	snap := f.publish(nil, set(1, "a"))
+	f.raw.Del(ctx, f.keys.Meta(snapshot.Channels))
+	p := f.publication(snap, set(1, "a"))
+	f.mustNotWrite("a touch without a meta", func() {
+		if _, err := f.Publish(ctx, p); !errors.Is(err, snapshot.ErrInvalid) {
+			t.Errorf("Publish() = %v, want ErrInvalid: publish it whole", err)
+		}
+	})
+}
+
 // publication2 is a whole publication that does not trust what the head says.
 func (f *fixture) publication2(next *snapshot.Set) snapshot.Publication {
 	f.rev++
