@@ -103,6 +103,22 @@ func TestSmallSetsMayShrinkButNotToNothing(t *testing.T) {
 	}
 }
 
+// TestModelsAreJudgedByTheirChannels asks for the models alone, which follow
+// from the channels of the load and have no guard of their own.
+func TestModelsAreJudgedByTheirChannels(t *testing.T) {
+	r := newRig(t, newSource(12), newStore(), newLock(), nil)
+	r.mustWarm(warmer.Request{})
+	before, _ := r.st.Head(t.Context())
+	r.src.edit(func(c *snapshot.Catalog) { c.Channels = nil })
+	var refused snapshot.Refused
+	if _, err := r.warm(warmer.Request{Kinds: []snapshot.Kind{snapshot.Models}}); !errors.As(err, &refused) {
+		t.Errorf("a warm of models from an empty load: %v, want a refusal", err)
+	}
+	if after, _ := r.st.Head(t.Context()); !maps.Equal(after.Tags, before.Tags) {
+		t.Errorf("the head moved from %v to %v", before.Tags, after.Tags)
+	}
+}
+
 // TestApprovedRemovalPasses approves the removal of some records: it holds for
 // these and not for others, for that removal and not for a later one.
 func TestApprovedRemovalPasses(t *testing.T) {
