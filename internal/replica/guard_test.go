@@ -154,6 +154,43 @@ func TestAViewIsOfOneHead(t *testing.T) {
 	})
 }
 
+// TestACopyThatIsNamedAgainWaitsForTheOthers has a head that lost a kind and
+// names it again together with something new: until that is here the two were
+// never current together.
+func TestACopyThatIsNamedAgainWaitsForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, nil)
+		synctest.Wait()
+		rules := st.tags()[snapshot.RoutingRules]
+		st.forget(snapshot.RoutingRules)
+		c.Ring()
+		synctest.Wait()
+		if !c.Current().Stale(snapshot.RoutingRules) {
+			t.Fatal("rules that the head does not name are not marked")
+		}
+		hold := make(chan struct{})
+		st.set(func(st *fakeStore) { st.onPull = func(snapshot.Kind) { <-hold } })
+		st.publish(2, snapshot.Channels)
+		st.set(func(st *fakeStore) {
+			st.data = st.data.clone()
+			st.data.head.Tags[snapshot.RoutingRules] = rules
+		})
+		c.Ring()
+		synctest.Wait()
+		if v := c.Current(); revOf(v, snapshot.Channels) != 1 || !v.Stale(snapshot.RoutingRules) {
+			t.Error("rules of the new head are served as good beside channels of the old one")
+		}
+		close(hold)
+		synctest.Wait()
+		wantRevs(t, c, "2 1 1 1")
+		if c.Current().Stale(snapshot.RoutingRules) {
+			t.Error("the rules are marked although all is what the head names")
+		}
+	})
+}
+
 func TestAHeadThatNeverRestsEndsThePull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()

@@ -95,8 +95,10 @@ func (b *book) onlyBehind() bool {
 
 // gradeCopies notes which copies are known to be out of date with nothing to
 // replace them. They stay so until they are equal to a head again: neither a
-// head that is gone nor a pull that has begun makes them better.
+// head that is gone nor a pull that has begun makes them better. One that the
+// head names again waits for the others: good copies belong to one head.
 func (b *book) gradeCopies() {
+	pulling := b.pulling()
 	for i := range b.slots {
 		switch s := &b.slots[i]; b.verdict(b.head, s) {
 		case held:
@@ -104,9 +106,19 @@ func (b *book) gradeCopies() {
 		case missing:
 			s.outdated = s.outdated || s.tag() != "" // what the source had is not
 		case equal, idle:
-			s.outdated, s.skewed = false, 0
+			s.outdated, s.skewed = s.outdated && pulling, 0
 		}
 	}
+}
+
+// pulling reports whether the head names something that is not here yet.
+func (b *book) pulling() bool {
+	for i := range b.slots {
+		if b.verdict(b.head, &b.slots[i]) == behind {
+			return true
+		}
+	}
+	return false
 }
 
 // marks is what readers are told of the copies.
