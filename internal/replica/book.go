@@ -49,12 +49,14 @@ type slot struct {
 	dirty       uint64         // counts the invalid heads seen
 	clean       uint64         // dirty, as it stood when the pull of snap began
 	void        snapshot.Tag   // the invalid tag last seen
+	voidIn      string         // the data set it belongs to
 	until       time.Time      // readers wait for the reload until then; zero: not asked for yet
 	asked       bool           // a reader wants it now, whether or not it is warmed ahead
 	hold        hold
 	outdated    bool         // the head has another or none, and there was nothing to take from it
 	damaged     bool         // snap is not what its tag says: it is to be pulled whole, whatever the head names
 	told        snapshot.Tag // what the registry was last to hear of it
+	toldIn      string       // and of which data set
 	skewed      int          // schema of what a later release wrote since; 0: none, or it can be read again
 }
 
@@ -122,7 +124,7 @@ func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Durat
 			continue
 		}
 		s.dirty++
-		s.void, s.asked, s.until = tag, false, time.Time{}
+		s.void, s.voidIn, s.asked, s.until = tag, h.Incarnation, false, time.Time{}
 		if b.wants(s, tag) {
 			s.until = time.Now().Add(invalidWait)
 		}
@@ -268,15 +270,16 @@ func (b *book) lack(s *slot) string {
 }
 
 // served is the tag this replica stands by: an invalid one once that is seen,
-// because the copy before it is no longer served as current.
-func (b *book) served(s *slot) snapshot.Tag {
+// because the copy before it is no longer served as current. In is the data set
+// that the tag belongs to.
+func (b *book) served(s *slot) (tag snapshot.Tag, in string) {
 	switch tag := b.head.Tags[s.kind]; {
 	case !s.good():
-		return s.void
+		return s.void, s.voidIn
 	case s.tag() == "" && tag.Invalidated(): // nothing, or content read after the invalidation
-		return tag
+		return tag, b.head.Incarnation
 	case !b.config.Enabled:
-		return ""
+		return "", ""
 	}
-	return s.tag()
+	return s.tag(), s.incarnation
 }

@@ -193,8 +193,8 @@ func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	for i := range b.slots {
 		s := &b.slots[i]
 		c.asker.set(s.kind, b.lack(s), b.verdict(b.head, s) == equal)
-		if tag := b.served(s); tag != s.told {
-			s.told = tag
+		if tag, in := b.served(s); tag != s.told || in != s.toldIn {
+			s.told, s.toldIn = tag, in
 			c.reportNow.raise()
 		}
 	}

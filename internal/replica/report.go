@@ -50,14 +50,15 @@ func (c *Cache) info() snapshot.ReplicaInfo {
 	defer c.mu.Unlock()
 	b := &c.book
 	tags := make(map[snapshot.Kind]snapshot.Tag, len(b.slots))
+	of := make(map[snapshot.Kind]string, len(b.slots))
 	for i := range b.slots {
-		if tag := b.served(&b.slots[i]); tag != "" {
-			tags[b.slots[i].kind] = tag
+		if tag, in := b.served(&b.slots[i]); tag != "" {
+			tags[b.slots[i].kind], of[b.slots[i].kind] = tag, in
 		}
 	}
 	return snapshot.ReplicaInfo{
 		ID: c.o.ID, Address: c.o.Address, Build: c.o.Build, Role: role, State: b.state,
-		Tags: tags, Config: b.config.Version, Since: b.startedAt,
+		Tags: tags, In: of, Config: b.config.Version, Since: b.startedAt,
 		Schema: snapshot.Schema, Skew: b.skew(),
 	}
 }

@@ -100,13 +100,13 @@ func (c *Cache) WaitTag(ctx context.Context, kind snapshot.Kind, version uint64)
 // before a look it cannot be known that the data set is still the same.
 func (b *book) reached(kind snapshot.Kind, version uint64, asked time.Time) (have snapshot.Tag, ok bool) {
 	s := b.slot(kind)
-	have = b.served(s)
+	have, in := b.served(s)
 	switch {
 	case !b.config.Enabled:
 		return have, true
 	case b.lookErr != nil || b.lookAt.Before(asked):
 		return have, false
-	case have == b.head.Tags[kind], s.incarnation == b.head.Incarnation:
+	case have == b.head.Tags[kind], in == b.head.Incarnation:
 		return have, have.Version() >= version
 	}
 	return have, false

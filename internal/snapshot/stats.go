@@ -21,6 +21,9 @@ type ReplicaInfo struct {
 	Role    Role         // refresher or follower
 	State   State        // how fresh what it serves is
 	Tags    map[Kind]Tag // what it serves
+	// In is the incarnation each of them belongs to: versions of two data sets
+	// cannot be compared.
+	In map[Kind]string
 	Config  int64        // version of the config it follows
 	Since   time.Time    // when it started, Redis time
 	Schema  int          // newest schema it reads; releases that do not say so read FirstSchema

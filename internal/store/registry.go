@@ -24,9 +24,12 @@ func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 		"role", string(info.Role), "state", string(info.State), "config", info.Config,
 		"schema", info.Schema, "skew", info.Skew,
 	}
-	for _, kind := range snapshot.Kinds {
+	in := make([]string, len(snapshot.Kinds))
+	for i, kind := range snapshot.Kinds {
 		args = append(args, string(kind), string(info.Tags[kind]))
+		in[i] = info.In[kind]
 	}
+	args = append(args, "incarnations", strings.Join(in, ","))
 	replaced, err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Slice()
 	s.replaced(replaced)
 	return s.fault("report replica", err)
@@ -81,12 +84,16 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 	info := snapshot.ReplicaInfo{
 		ID: id, Address: row["address"], Build: row["build"],
 		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
-		Tags: map[snapshot.Kind]snapshot.Tag{}, Config: number(row["config"]), Since: millis(row["since"]),
+		Tags: map[snapshot.Kind]snapshot.Tag{}, In: map[snapshot.Kind]string{}, Config: number(row["config"]), Since: millis(row["since"]),
 		Schema: max(int(number(row["schema"])), snapshot.FirstSchema), Skew: row["skew"],
 	}
-	for _, kind := range snapshot.Kinds {
+	in := strings.Split(row["incarnations"], ",") // in the order of the kinds
+	for i, kind := range snapshot.Kinds {
 		if tag, err := snapshot.ParseTag(row[string(kind)]); err == nil && tag != "" {
 			info.Tags[kind] = tag
+			if i < len(in) {
+				info.In[kind] = in[i]
+			}
 		}
 	}
 	return info
@@ -96,9 +103,16 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 // follows the registry until all do or the time is over; the replicas that do
 // not are named in Laggards. A replica that joins meanwhile counts too, one
 // that leaves no longer does.
+//
+// A newer tag counts in the data set that Redis holds now: one from before a
+// flush has a greater number than any after it, and says nothing.
 func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait time.Duration) (snapshot.Receipt, error) {
 	began := time.Now()
 	deadline := began.Add(wait)
+	head, err := s.Head(ctx)
+	if err != nil {
+		return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
+	}
 	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
 		live, err := s.Replicas(ctx)
 		if err != nil {
@@ -106,7 +120,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 		}
 		r := snapshot.Receipt{Tags: tags, Replicas: len(live), Laggards: []string{}}
 		for _, info := range live {
-			if serves(info, tags) {
+			if serves(info, tags, head.Incarnation) {
 				r.Applied++
 			} else {
 				r.Laggards = append(r.Laggards, info.ID)
@@ -123,8 +137,8 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 	}
 }
 
-// serves reports whether info carries tags or newer ones.
-func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag) bool {
+// serves reports whether info carries tags, or newer ones of that data set.
+func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag, incarnation string) bool {
 	for name, want := range tags {
 		if name == snapshot.ConfigTag {
 			if info.Config < number(string(want)) {
@@ -132,8 +146,8 @@ func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag) bool {
 			}
 			continue
 		}
-		have := info.Tags[snapshot.Kind(name)]
-		if have != want && have.Version() <= want.Version() {
+		have, in := info.Tags[snapshot.Kind(name)], info.In[snapshot.Kind(name)]
+		if have != want && (in != incarnation || have.Version() <= want.Version()) {
 			return false
 		}
 	}

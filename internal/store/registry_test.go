@@ -95,3 +95,30 @@ func TestConfigMirrorOnlyMovesForward(t *testing.T) {
 		}
 	}
 }
+
+// TestATagFromBeforeAFlushDoesNotCount has a replica that still serves what
+// Redis held before it was flushed, under a greater number than any since.
+func TestATagFromBeforeAFlushDoesNotCount(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	now := f.publish(nil, set(1, "a"))
+	head, err := f.Head(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, in := range map[string]string{"before": "0123456789abcdef", "silent": "", "now": head.Incarnation} {
+		info := replica(id, "57-aaaaaaaa")
+		info.In = map[snapshot.Kind]string{snapshot.Channels: in}
+		if err := f.Report(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := f.Receipt(ctx, map[string]snapshot.Tag{"channels": now.Tag}, 0)
+	if err != nil || r.Applied != 1 || !slices.Equal(r.Laggards, []string{"before", "silent"}) {
+		t.Errorf("receipt is %+v, %v; want only the one of this data set", r, err)
+	}
+	live, err := f.Replicas(ctx)
+	if err != nil || live[1].In[snapshot.Channels] != head.Incarnation {
+		t.Errorf("Replicas() = %+v, %v; want the data set that %s reported", live, err, live[1].ID)
+	}
+}
