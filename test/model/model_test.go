@@ -1,0 +1,193 @@
+package model_test
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/warmer"
+	"github.com/routex/cachewarmer/test/history"
+)
+
+// replicas is how many processes a run has.
+const replicas = 3
+
+// rests is how long a fleet may take to come to rest.
+const rests = 80 * time.Second
+
+// play is one run of the model: many steps of trouble, and a rest at which all
+// must be equal. It returns how many steps that were.
+func play(t *rapid.T, p *pool, h *history.History) (steps int) {
+	rapid.SyncTest(t, func(t *rapid.T) {
+		s := newSim(t, p)
+		if h != nil {
+			s.referee.history = &chronicle{History: h, r: s.referee}
+		}
+		defer func() { steps = s.steps }()
+		defer s.close()
+		s.swarm = swarm(faults.Draw(t, "faults"))
+		s.salt = 2*die.Draw(t, "salt") + 1
+		length := 150 * lengths.Draw(t, "length")
+		for i := range replicas {
+			s.procs = append(s.procs, nil)
+			s.procs[i] = s.start(i)
+		}
+		s.settle()
+		for range length {
+			s.step()
+		}
+		s.rest()
+	})
+	return steps
+}
+
+// rest mends everything and waits until all are equal.
+func (s *sim) rest() {
+	s.tell("all is mended", "", nil)
+	s.master.down, s.master.frozen = false, false
+	s.source.glitch = 0
+	s.rejoin()
+	for _, p := range s.procs {
+		p.paused = false
+	}
+	s.expire()
+	until := time.Now().Add(rests)
+	if s.source.went > 0 {
+		for _, p := range s.procs {
+			s.operate(p)
+		}
+	}
+	why, quiet := "", time.Time{}
+	for time.Now().Before(until) {
+		s.restStep()
+		if why = s.unequal(); why != "" {
+			quiet = time.Time{}
+			continue
+		}
+		if quiet.IsZero() {
+			quiet = time.Now()
+		}
+		if time.Since(quiet) > 2*time.Second {
+			s.atRest()
+			return
+		}
+	}
+	s.fail("not at rest after %v: %s", rests, why)
+}
+
+// operate is what an operator does when the source went back: warm by force,
+// until it works.
+func (s *sim) operate(p *process) {
+	s.ask(p, rests, func(ctx context.Context) func() {
+		for {
+			_, err := p.warmer.Warm(ctx, warmer.Request{Kinds: snapshot.Kinds, Force: true, Reason: "the source went back"})
+			if err == nil || ctx.Err() != nil {
+				return nil
+			}
+			time.Sleep(time.Second)
+		}
+	})
+	s.settle()
+}
+
+// restStep lets everything through that waits, or time pass.
+func (s *sim) restStep() {
+	s.steps++
+	if d := s.master.data; d.get(keys.Pin(snapshot.RoutingRules)) != nil {
+		d.begin()
+		d.drop(keys.Pin(snapshot.RoutingRules))
+	}
+	open, late := s.open()
+	switch {
+	case len(late) > 0: // whoever was late is too late
+		s.answer(late[0], nil)
+	case len(s.bells) > 0:
+		s.deliver(0)
+	case len(open) > 0:
+		s.through(open[0])
+		s.tell("answered", "", open[0])
+	default:
+		s.pass(time.Second)
+	}
+}
+
+// unequal says what is not yet as it has to be, "" for nothing.
+func (s *sim) unequal() string {
+	incarnation, tags := headOf(s.master.data)
+	if incarnation == "" {
+		return "there is no head"
+	}
+	for i, kind := range kinds {
+		if !tags[i].HasContent() {
+			return "the head of " + string(kind) + " is " + string(tags[i])
+		}
+		digest, _ := s.master.data.get(keys.Meta(kind)).field("digest")
+		if i < 3 && digest != s.source.now.digests[i].String() {
+			return "Redis has another content of " + string(kind) + " than the source"
+		}
+		for _, p := range s.procs {
+			switch v := p.cache.Current(); {
+			case v.Snapshot(kind) == nil:
+				return p.id + " has no " + string(kind)
+			case v.Stale(kind):
+				_, why := p.cache.Ready()
+				return p.id + " marks its " + string(kind) + ": " + why
+			case v.Snapshot(kind).Tag != tags[i]:
+				return p.id + " serves the " + string(kind) + " " + string(v.Snapshot(kind).Tag) + ", the head says " + string(tags[i])
+			}
+		}
+	}
+	for _, p := range s.procs {
+		if ready, why := p.cache.Ready(); !ready || why != "" {
+			return p.id + " is not fresh: " + why
+		}
+	}
+	leaders := 0
+	for _, p := range s.procs {
+		if p.leader.Leading() {
+			leaders++
+		}
+	}
+	switch {
+	case s.asked > 0:
+		return "somebody waits for an answer"
+	case len(s.inside) > 0:
+		return "somebody warms"
+	case leaders != 1:
+		return strconv.Itoa(leaders) + " lead the fleet"
+	}
+	return ""
+}
+
+// atRest judges what must be true of a fleet at rest.
+func (s *sim) atRest() {
+	d := s.master.data
+	if e := d.get(keys.WarmLock()); e != nil && e.expires.IsZero() {
+		s.fail("lock:warm stays for ever")
+	}
+	for _, p := range s.procs {
+		if len(p.cache.Floor()) != len(kinds) {
+			s.fail("%s has no floor of some kind", p.id)
+		}
+	}
+	for key, e := range d.keys {
+		if e.expires.IsZero() && len(key) > len(keys.Stage("", "")) && key[:len(keys.Stage("", ""))-1] == keys.Stage("", "")[:len(keys.Stage("", ""))-1] {
+			s.fail("%s stays for ever", key)
+		}
+	}
+}
+
+func TestModel(t *testing.T) {
+	p := newPool()
+	began, steps, tests := time.Now(), 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		steps += play(t, p, nil)
+		tests++
+	})
+	took := time.Since(began)
+	t.Logf("figure: %d steps in %d tests, %v, %.0f steps/s", steps, tests, took, float64(steps)/took.Seconds())
+}
