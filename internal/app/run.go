@@ -18,6 +18,9 @@ import (
 // waits for Redis then is cut off.
 const closeWithin = time.Second
 
+// reclaimAgain is the pause after a try to give locks back that failed.
+const reclaimAgain = 200 * time.Millisecond
+
 // Run serves until ctx ends and then stops in order: not ready, hand the lease
 // over and drain, end the rest, close. It returns nil after a clean stop and
 // an error when the replica could not go on.
@@ -174,7 +177,8 @@ func (a *App) gap() {
 }
 
 // reclaim gives back the locks that a Redis, which has just come back or taken
-// over, holds although we have released them.
+// over, holds although we have released them. It tries until it has, or until
+// they have ended by themselves.
 func (a *App) reclaim(ctx context.Context) error {
 	for {
 		select {
@@ -183,11 +187,19 @@ func (a *App) reclaim(ctx context.Context) error {
 		case <-a.another:
 		}
 		for _, lock := range []*lease.Lease{a.leader, a.warming} {
-			limited, cancel := context.WithTimeout(ctx, closeWithin)
-			if err := lock.Reclaim(limited); err != nil {
-				a.log.Debug("Cache lock could not be looked at", "err", err) // the next subscription tries again
+			for ctx.Err() == nil {
+				limited, cancel := context.WithTimeout(ctx, closeWithin)
+				err := lock.Reclaim(limited)
+				cancel()
+				if err == nil {
+					break
+				}
+				a.log.Debug("Cache lock could not be reclaimed, trying again", "err", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(reclaimAgain):
+				}
 			}
-			cancel()
 		}
 	}
 }

@@ -158,8 +158,8 @@ func (h *hold) end(ctx context.Context) {
 func (l *Lease) release(ctx context.Context, lock *redislock.Lock) {
 	fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
+	l.spend(lock.Token() + lock.Metadata())
 	err := lock.Release(fresh)
-	l.spend(lock)
 	// A release whose reply was lost and that was sent again finds nothing.
 	if err != nil && !errors.Is(err, redislock.ErrLockNotHeld) {
 		l.log.Warn("Cache lock not released, it ends by itself", "within", l.ttl, "err", err)

@@ -208,6 +208,7 @@ func (l *Lease) obtainError(ctx context.Context, err error) error {
 // forget gives back a lock that a failed attempt may have left behind, because
 // nobody else could have it for a whole TTL. Only asking again tells.
 func (l *Lease) forget(ctx context.Context, token string) {
+	l.spend(token + l.holder)
 	fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if g, err := l.obtain(fresh, token); err == nil {

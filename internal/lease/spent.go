@@ -2,27 +2,36 @@ package lease
 
 import (
 	"context"
-	"errors"
+	_ "embed"
 	"fmt"
 	"time"
 
-	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
+//go:embed reclaim.lua
+var reclaimLua string
+
+var reclaim = redis.NewScript(reclaimLua)
+
+// mostSpent bounds what is remembered of busy times; the newest ones count.
+const mostSpent = 500
+
 // spent is a lock that we have given back, or tried to.
 type spent struct {
-	lock *redislock.Lock
-	ends time.Time // when it would have ended by itself
+	value string
+	ends  time.Time // by when it would have ended by itself
 }
 
-// spend notes that lock was given back.
-func (l *Lease) spend(lock *redislock.Lock) {
+// spend notes that we do not hold the lock of that value, whatever Redis says.
+func (l *Lease) spend(value string) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spent = append(l.liveLocked(now), spent{lock, now.Add(l.ttl)})
+	l.spent = append(l.liveLocked(now), spent{value, now.Add(l.ttl)})
+	l.spent = l.spent[max(0, len(l.spent)-mostSpent):]
 }
 
 // liveLocked is spent without what has ended by itself.
@@ -39,34 +48,23 @@ func (l *Lease) liveLocked(now time.Time) []spent {
 // lock that anybody holds.
 //
 //	errors  snapshot.ErrUnavailable  Redis failed; the call may be repeated
-//	cost    one round trip, and one more if the lock had come back
+//	cost    one round trip, and none if nothing was given back lately
 func (l *Lease) Reclaim(ctx context.Context) error {
-	now, err := l.look(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", snapshot.ErrUnavailable, err)
+	l.mu.Lock()
+	var values []any
+	for _, s := range l.liveLocked(time.Now()) {
+		values = append(values, s.value)
 	}
-	lock := l.spentAs(now.value)
-	if lock == nil {
+	l.mu.Unlock()
+	if len(values) == 0 {
 		return nil
 	}
-	switch err := lock.Release(ctx); {
-	case err == nil:
-		l.log.Info("Cache lock had come back, and was released again", "holder", l.holder)
-	case !errors.Is(err, redislock.ErrLockNotHeld):
-		return fmt.Errorf("release lock %s again: %w: %w", l.key, snapshot.ErrUnavailable, err)
+	n, err := reclaim.Run(ctx, l.client, []string{l.key}, values...).Int()
+	if err != nil {
+		return fmt.Errorf("reclaim lock %s: %w: %w", l.key, snapshot.ErrUnavailable, err)
 	}
-	return nil
-}
-
-// spentAs returns the lock of that value if we have given it back, and nil if
-// we have not.
-func (l *Lease) spentAs(value string) *redislock.Lock {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.liveLocked(time.Now()) {
-		if s.lock.Token()+s.lock.Metadata() == value {
-			return s.lock
-		}
+	if n > 0 {
+		l.log.Info("Cache lock had come back, and was released again", "holder", l.holder)
 	}
 	return nil
 }

@@ -2,8 +2,11 @@ package lease_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/lease"
 	"github.com/routex/cachewarmer/internal/testkit"
@@ -39,6 +42,24 @@ func TestReclaim(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a lock that was set, though nobody heard so, is free again", func(t *testing.T) {
+		c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
+		c.Del(t.Context(), key) // connects
+		deaf := &deafness{}
+		c.AddHook(deaf)
+		l := newLease(t, c, key, lease.Options{Holder: "r1"})
+		deaf.after.Store(1)
+		if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); err == nil {
+			t.Fatal("Do worked without an answer")
+		}
+		deaf.after.Store(0)
+		if c.Exists(t.Context(), key).Val() != 1 {
+			t.Fatal("the lock was not set, so this shows nothing")
+		}
+		if err := l.Reclaim(t.Context()); err != nil || c.Exists(t.Context(), key).Val() != 0 {
+			t.Errorf("the lock is still there, %v", err)
+		}
+	})
 	t.Run("a lock that is held stays", func(t *testing.T) {
 		c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
 		l := newLease(t, c, key, lease.Options{Holder: "r1"})
@@ -54,4 +75,31 @@ func TestReclaim(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// deafness is a go-redis hook. While after is not 0, scripts fail: the first
+// after it was carried out, the others before they are sent.
+type deafness struct{ after atomic.Int64 }
+
+func (d *deafness) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d *deafness) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (d *deafness) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		switch d.after.Load() {
+		case 0:
+			return next(ctx, cmd)
+		case 1:
+			err := next(ctx, cmd)
+			if err == nil {
+				d.after.Store(2)
+			} else if redis.HasErrorPrefix(err, "NOSCRIPT") {
+				return err
+			}
+		}
+		return errFault
+	}
 }

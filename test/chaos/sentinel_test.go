@@ -116,6 +116,9 @@ func (fo failover) rounds(t *testing.T, how string, rounds int, took func(change
 		change := tr.arrive(t, 500*time.Millisecond, "changes made after the promotion arrive")
 		bell := bellsHeard(t, f, func() []*testkit.RedisServer { return []*testkit.RedisServer{now} }).Sub(promoted)
 		took(change, bell)
+		if max(change, bell) > promotedBound {
+			explain(t, f, promoted)
+		}
 		if i == 0 && fo.wakes != nil && testkit.Long() > 0 { // once, all of the time that it takes writes
 			testkit.Eventually(t, 30*time.Second, "the old master steps down by itself", func() error {
 				role, err := old.Client().Do(t.Context(), "role").Slice()

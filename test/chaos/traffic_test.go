@@ -230,6 +230,19 @@ func errorsOf(t *testing.T, nodes []*testkit.RedisServer) map[string]int {
 	return sum
 }
 
+// explain shows what the replicas logged around a moment, without the warms.
+func explain(t *testing.T, f *fleet.Fleet, moment time.Time) {
+	t.Helper()
+	from := "time=" + moment.Add(-5*time.Second).UTC().Format("2006-01-02T15:04:05")
+	for _, r := range f.Replicas {
+		for line := range strings.Lines(r.Log()) {
+			if line > from && !strings.Contains(line, "Cache warmed") {
+				t.Logf("%s %s", r.ID, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
 // writes sends changes through the API all the time and counts how they are
 // answered. A change that was answered with success has to be there at rest.
 type writes struct {
