@@ -102,11 +102,14 @@ func (c *campaign) follow(ctx context.Context) {
 	case s.kind == "string":
 		c.enter(slog.LevelInfo, "Cache lock is held by another replica", "holder", holderIn(s.value))
 	}
+	began := time.Now()
 	look := time.NewTimer(wait)
 	defer look.Stop()
 	select {
 	case <-ctx.Done():
 	case <-c.l.bell:
+		// Whoever may publish can ring as often as he likes.
+		sleep(ctx, c.l.between(retryMin, retryMax)-time.Since(began))
 	case <-look.C:
 	}
 }

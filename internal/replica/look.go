@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -12,19 +13,46 @@ import (
 // headTimeout bounds one read of the head, so that a frozen Redis is noticed.
 const headTimeout = 2 * time.Second
 
+// Bells that are rung for nothing, more than needless in a row, make the looks
+// that follow them rarer, up to restMax apart: whoever may publish can ring as
+// often as he likes. The first look that finds something ends that.
+const (
+	needless = 8
+	restMax  = 100 * time.Millisecond
+)
+
+// rest is how far apart two looks have to be after so many bells for nothing.
+func rest(idle int) time.Duration {
+	if idle <= needless {
+		return 0
+	}
+	return min(time.Millisecond<<min(idle-needless, 10), restMax)
+}
+
 // lookLoop looks now, on every bell and on every Poll. It never pulls: a slow
 // pull must not keep an invalidation from being seen.
 func (c *Cache) lookLoop(ctx context.Context) {
-	role := c.role()
+	role, seen, idle := c.role(), snapshot.Head{}, 0
 	for {
-		if _, _, err := c.look(ctx); err == nil && c.lags() {
+		h, start, err := c.look(ctx)
+		if err == nil && c.lags() {
 			c.pullNow.raise()
+		}
+		if err == nil && !(h.Incarnation == seen.Incarnation && h.Config == seen.Config && maps.Equal(h.Tags, seen.Tags)) {
+			seen, idle = h, 0
 		}
 		if now := c.role(); now != role {
 			role = now
 			c.reportNow.raise()
 		}
-		if !sleep(ctx, early(c.o.Poll, c.o.Random), c.bell) {
+		poll, slept := early(c.o.Poll, c.o.Random), time.Now()
+		if !sleep(ctx, poll, c.bell) {
+			return
+		}
+		if idle++; time.Since(slept) >= poll {
+			idle = 0 // no bell
+		}
+		if !sleep(ctx, rest(idle)-time.Since(start), nil) {
 			return
 		}
 	}
