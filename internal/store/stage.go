@@ -19,7 +19,9 @@ func (s *Store) stage(ctx context.Context, kind snapshot.Kind, attempt string, s
 	key := s.keys.Stage(kind, attempt)
 	ids := set.IDs()
 	for from := 0; from < len(ids); {
-		_, err := s.c.Bulk.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		// As one transaction: a process that dies in the middle of it leaves
+		// nothing, and not a key without a time to live.
+		_, err := s.c.Bulk.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			for range perPipeline {
 				upto := min(from+perCommand, len(ids))
 				if from == upto {
