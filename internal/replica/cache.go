@@ -66,7 +66,7 @@ type Options struct {
 	LoadSource func(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error)
 	// Restore returns what an earlier run served, all that it had to have, and
 	// when that was last known to be true. The snapshots carry their tags. It is
-	// asked once, in a start at which neither Redis nor the source answers. nil:
+	// asked once, in a start at which neither Redis nor the source gives any. nil:
 	// there is none.
 	Restore func() (map[snapshot.Kind]*snapshot.Snapshot, time.Time, error)
 	// OnConfig is told that the fleet's config has another version, until

@@ -1,5 +1,5 @@
 // Package state keeps the last good copy of a replica in a file, for a start
-// at which neither Redis nor the source answers.
+// at which neither Redis nor the source has anything to give.
 //
 //	replica ──installed──▶ Save ──sealed──▶ DIR/NAMESPACE.state
 //	replica ◀─unverified── Load ◀──opened──────────┘
@@ -55,7 +55,8 @@ func label(namespace string) string {
 }
 
 // Save writes snaps as the last good copy, known to be true at the moment at.
-// Replicas that share a folder overwrite each other's whole copies.
+// Replicas that share a folder overwrite each other's whole copies; MarkOf tells
+// them that they do.
 //
 //	target  DIR/NAMESPACE.state, mode 0600; dir is made with 0700 if missing
 //	        written beside it, synced and renamed: the old copy stays until then

@@ -1,11 +1,11 @@
 package chaos_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,7 +41,7 @@ func newHerd(t *testing.T, size int, o fleet.Options) *herd {
 	t.Helper()
 	server := testkit.Redis(t)
 	h := &herd{redis: testkit.NewProxy(t, server.Addr())}
-	o.Replicas, o.Redis, o.Postgres, o.Channels, o.Rules = size, server, true, 2000, 20
+	o.Replicas, o.Redis, o.Postgres, o.Channels, o.Rules = size, server, true, cmp.Or(o.Channels, 2000), 20
 	o.Env = map[string]string{"ROUTEX_REDIS_URL": "redis://" + h.redis.Addr() + "/0"}
 	h.Fleet = fleet.New(t, o)
 	h.Exec("INSERT INTO model_prices (model, input_per_million) VALUES ('model-1', 3)")
@@ -144,9 +144,9 @@ func watchRedis(t *testing.T, c redis.UniversalClient) *redisWatch {
 
 func (w *redisWatch) stop() { w.cancel(); w.done.Wait() }
 
-// TestHerdAtAStart restarts 32 replicas at once in the outages in which they
-// turn to the source.
-func TestHerdAtAStart(t *testing.T) {
+// TestHerd starts 32 replicas at once in the outages in which they turn to the
+// source, and has Redis leave them and return, with its data and empty.
+func TestHerd(t *testing.T) {
 	h := newHerd(t, herdSize, fleet.Options{})
 	h.Replicas[0].Start()
 	h.Replicas[0].WaitReady()
@@ -189,6 +189,8 @@ func TestHerdAtAStart(t *testing.T) {
 		}
 	}
 	h.recover(t, "with its data, after a start without it")
+	h.leaveAndReturn(t, false)
+	h.leaveAndReturn(t, true)
 }
 
 func (h *herd) stopAll() {
@@ -199,6 +201,47 @@ func (h *herd) stopAll() {
 		}
 	}
 	all.Wait()
+}
+
+// TestHerdOnChanges changes a row every 100 ms under a whole fleet, and calls
+// what is current invalid in between. Each replica serves on throughout.
+func TestHerdOnChanges(t *testing.T) {
+	const channels = 50 // all of them in one answer
+	h := newHerd(t, testkit.Rounds(herdSize/2, 2*herdSize), fleet.Options{Channels: channels})
+	h.Exec("DROP VIEW model_prices") // loads as fast as they are
+	h.Exec("ALTER TABLE model_prices_kept RENAME TO model_prices")
+	h.startAll(t)
+	h.WaitTags(20 * time.Second)
+	before, pulls := h.sourceLoads(), h.Metric("routex_replica_pulls_total")
+	first := watch(t, h.Replicas[0], time.Now(), channels, false)
+	probe := watchRedis(t, h.Redis.Universal())
+	changes := testkit.Rounds(20, 300)
+	for i := range changes {
+		h.Exec("UPDATE channels SET weight = $1 WHERE id = $2", 100+i, watched)
+		if i%10 == 9 {
+			h.Must(h.Replicas[i%len(h.Replicas)].Post("/api/cache/invalidate", map[string]any{"type": "routingRules"}))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	began := time.Now()
+	testkit.Eventually(t, 20*time.Second, "all replicas serve the last change", func() error {
+		if got := first.serves(); got != 100+changes-1 {
+			return fmt.Errorf("weight is %d", got)
+		}
+		return nil
+	})
+	h.WaitTags(20 * time.Second)
+	took := time.Since(began)
+	probe.stop()
+	first.report(t)
+	n := h.sourceLoads() - before
+	each := (h.Metric("routex_replica_pulls_total") - pulls) / float64(len(h.Replicas))
+	most := changes + changes/10 + 5 // one for each change and invalidation, and the refresher's own
+	t.Logf("figure: %d replicas, %d changes at 10/s and %d invalidations: source loads %d (bound %d), %.1f pulls by each replica; %d of %d reads failed; all equal %s after the last (bound %v); longest PING %s (bound %v)",
+		len(h.Replicas), changes, changes/10, n, most, each, first.refused, first.reads, ms(took), herdEqual, ms(probe.stall), herdStall)
+	if n > most || took > herdEqual || probe.stall > herdStall {
+		t.Errorf("%d loads, equal after %v, PING %v", n, took, probe.stall)
+	}
 }
 
 // TestHerdOfProcesses kills eight processes at once and starts them again, with
@@ -275,33 +318,26 @@ func (h *herd) recover(t *testing.T, how string) {
 	}
 }
 
-// TestHerdOnAReturn takes Redis away from 32 running replicas and gives it back,
-// with its data and empty.
-func TestHerdOnAReturn(t *testing.T) {
-	h := newHerd(t, herdSize, fleet.Options{})
-	h.startAll(t)
-	h.WaitTags(20 * time.Second)
-	for _, empty := range []bool{false, true} {
-		h.redis.Refuse(true)
-		h.redis.Reset()
-		testkit.Eventually(t, 10*time.Second, "every replica misses Redis", func() error {
-			for _, r := range h.Replicas {
-				if s, err := standingOf(t.Context(), r); err != nil || s.Replica.State != snapshot.StateDegraded {
-					return fmt.Errorf("%s says %+v (%w)", r.ID, s, err)
-				}
-			}
-			return nil
-		})
-		how := "with its data"
-		if empty {
-			how = "empty"
-			if err := h.Client.FlushAll(t.Context()).Err(); err != nil {
-				t.Fatal(err)
+// leaveAndReturn takes Redis away from replicas that run, and gives it back with
+// its data or empty.
+func (h *herd) leaveAndReturn(t *testing.T, empty bool) {
+	t.Helper()
+	h.redis.Refuse(true)
+	h.redis.Reset()
+	testkit.Eventually(t, 10*time.Second, "every replica misses Redis", func() error {
+		for _, r := range h.Replicas {
+			if s, err := standingOf(t.Context(), r); err != nil || s.Replica.State != snapshot.StateDegraded {
+				return fmt.Errorf("%s says %+v (%w)", r.ID, s, err)
 			}
 		}
-		h.recover(t, how)
+		return nil
+	})
+	how := "with its data"
+	if empty {
+		how = "empty"
+		if err := h.Client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if slices.ContainsFunc(h.Replicas, func(r *fleet.Replica) bool { return !r.Running() }) {
-		t.Error("a replica ended")
-	}
+	h.recover(t, how)
 }
