@@ -12,7 +12,7 @@ import (
 // Warms that are asked for, and not needed, may be paceBurst at once and then
 // one each paceEvery: whoever asks in a loop reads the source no more often.
 const (
-	paceBurst = 20
+	paceBurst = 100
 	paceEvery = time.Second
 )
 
