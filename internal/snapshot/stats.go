@@ -23,11 +23,11 @@ type ReplicaInfo struct {
 	Tags    map[Kind]Tag // what it serves
 	// In is the incarnation each of them belongs to: versions of two data sets
 	// cannot be compared.
-	In map[Kind]string
-	Config  int64        // version of the config it follows
-	Since   time.Time    // when it started, Redis time
-	Schema  int          // newest schema it reads; releases that do not say so read FirstSchema
-	Skew    string       // what a later release wrote and it cannot read; "" for nothing
+	In     map[Kind]string
+	Config int64     // version of the config it follows
+	Since  time.Time // when it started, Redis time
+	Schema int       // newest schema it reads; releases that do not say so read FirstSchema
+	Skew   string    // what a later release wrote and it cannot read; "" for nothing
 	// HeartbeatAge is how long ago it last reported. Set by the store on reading.
 	HeartbeatAge time.Duration
 }
