@@ -2,38 +2,28 @@ package store
 
 import (
 	"context"
-	"errors"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// BeginLoad counts a load of the source by whoever holds the warm lock, and
-// returns its number. A snapshot whose meta carries a greater number than one
-// read before was loaded after that moment.
-func (s *Store) BeginLoad(ctx context.Context) (int64, error) {
-	n, err := s.c.Command.HIncrBy(ctx, s.keys.Stats(), "loads", 1).Result()
-	switch {
-	case isWrongType(err): // a counter must not keep anything from being published
-		s.replaced([]any{s.keys.Stats()})
-		err = s.c.Command.Del(ctx, s.keys.Stats()).Err()
-	case redis.HasErrorPrefix(err, "hash value is not"), redis.HasErrorPrefix(err, "increment or decrement would overflow"):
-		err = s.c.Command.HDel(ctx, s.keys.Stats(), "loads").Err()
-	}
-	if err != nil {
-		return 0, s.fault("count load", err)
-	}
-	return n, nil
-}
+// BeginLoad numbers a load of the source by whoever holds the warm lock. A
+// snapshot whose meta carries a greater number than Loads returned before was
+// loaded after that moment.
+func (s *Store) BeginLoad(ctx context.Context) (int64, error) { return s.number(ctx, true) }
 
-// Loads returns the number of the newest load that has begun.
-func (s *Store) Loads(ctx context.Context) (int64, error) {
-	n, err := s.c.Command.HGet(ctx, s.keys.Stats(), "loads").Int64()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return 0, s.fault("read loads", err)
+// Loads returns the number of this moment among the loads: none that began
+// before has a greater one.
+func (s *Store) Loads(ctx context.Context) (int64, error) { return s.number(ctx, false) }
+
+func (s *Store) number(ctx context.Context, begins bool) (int64, error) {
+	reply, err := loadsScript.Run(ctx, s.c.Command, []string{s.keys.Stats()}, flag(begins)).Slice()
+	if err != nil {
+		return 0, s.fault("number load", err)
 	}
-	return n, nil
+	s.replaced(reply[1:])
+	return number(word(reply, 0)), nil
 }
 
 // Standings reads how far Redis is with kinds, for decisions that need no

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
 )
@@ -132,12 +133,12 @@ func TestURLsThatAskForReplicas(t *testing.T) {
 			if err := f.Announce(t.Context(), "test", "anything"); err != nil {
 				t.Fatalf("%s: %v", url, err)
 			}
-			if _, err := f.BeginLoad(t.Context()); err != nil {
+			if _, err := f.Invalidate(t.Context(), snapshot.Kinds, "test", 1); err != nil {
 				t.Fatalf("%s: %v", url, err)
 			}
-			n, err := f.Loads(t.Context())
-			if err != nil || n != int64(i+1) {
-				t.Fatalf("%s: counted %d loads, %v, want %d: it reads from a replica", url, n, err, i+1)
+			stats, err := f.Stats(t.Context())
+			if err != nil || stats.InvalidationCount != int64(i+1) {
+				t.Fatalf("%s: counted %d invalidations, %v, want %d: it reads from a replica", url, stats.InvalidationCount, err, i+1)
 			}
 		}
 	}

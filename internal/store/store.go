@@ -23,6 +23,9 @@ var invalidateLua string
 //go:embed config.lua
 var configLua string
 
+//go:embed loads.lua
+var loadsLua string
+
 //go:embed report.lua
 var reportLua string
 
@@ -33,6 +36,7 @@ var (
 	publishScript    = redis.NewScript(publishLua)
 	invalidateScript = redis.NewScript(invalidateLua)
 	configScript     = redis.NewScript(configLua)
+	loadsScript      = redis.NewScript(loadsLua)
 	reportScript     = redis.NewScript(reportLua)
 	liveScript       = redis.NewScript(liveLua)
 )

@@ -181,13 +181,3 @@ func (s *sim) atRest() {
 	}
 }
 
-func TestModel(t *testing.T) {
-	p := newPool()
-	began, steps, tests := time.Now(), 0, 0
-	rapid.Check(t, func(t *rapid.T) {
-		steps += play(t, p, nil)
-		tests++
-	})
-	took := time.Since(began)
-	t.Logf("figure: %d steps in %d tests, %v, %.0f steps/s", steps, tests, took, float64(steps)/took.Seconds())
-}

@@ -155,7 +155,7 @@ func (r *referee) serves(q *process, i int, tag snapshot.Tag) string {
 	snap := v.Snapshot(kinds[i])
 	switch {
 	case v == nil || snap == nil || v.Stale(kinds[i]):
-		if tag.Invalidated() || (q.eye.head[i].Invalidated() && later(q.eye.head[i])) {
+		if tag.Invalidated() || later(q.eye.voided[i]) {
 			return ""
 		}
 		if snap == nil {

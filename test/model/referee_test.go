@@ -298,8 +298,9 @@ type eye struct {
 	floor   [4]snapshot.Order
 	head    [4]snapshot.Tag // as it last heard
 	known   bool
-	void    [4]uint64 // mark of when it heard that a kind is invalid; 0: no
-	clean   [4]bool   // it has read the kind since
+	void    [4]uint64       // mark of when it heard that a kind is invalid; 0: no
+	voided  [4]snapshot.Tag // what it heard then
+	clean   [4]bool         // it has read the kind since
 	listed  map[string]bool
 	changed bool
 }
@@ -353,7 +354,7 @@ func (r *referee) heardHead(g *gate) {
 	}
 	for i, tag := range now {
 		if tag.Invalidated() && tag != e.head[i] {
-			e.void[i], e.clean[i] = r.s.mark(), false
+			e.void[i], e.voided[i], e.clean[i] = r.s.mark(), tag, false
 		}
 	}
 	e.head, e.changed = now, true

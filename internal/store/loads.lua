@@ -1,0 +1,21 @@
+-- loads.lua gives this moment a number among the loads of the source: a load
+-- with a greater one begins later.
+--
+-- KEYS[1]  stats       ARGV[1]  "1": a load begins now
+--
+-- The number is the time in µs, for a count is lost with its key, and by a
+-- failover, and would then begin below the loads that metas name. Where the
+-- clock stands still or went back it is one more than that of the newest load.
+-- Returns it, and a key of another type that was replaced, if there was one.
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local kind = redis.call('TYPE', KEYS[1])['ok']
+local newest = 0
+if kind == 'hash' then newest = tonumber(redis.call('HGET', KEYS[1], 'loads') or '0') or 0 end
+if newest > now + 60000000 then newest = 0 end -- none of ours: no clock is set back that far
+if ARGV[1] ~= '1' then return {string.format('%.0f', math.max(now, newest))} end
+local n = string.format('%.0f', math.max(now, newest + 1))
+if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
+redis.call('HSET', KEYS[1], 'loads', n)
+if kind ~= 'hash' and kind ~= 'none' then return {n, KEYS[1]} end
+return {n}

@@ -1,0 +1,159 @@
+package model_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/routex/cachewarmer/internal/testkit"
+	"github.com/routex/cachewarmer/test/history"
+)
+
+// workerEnv is set in processes that this test starts to run the model: one
+// processor each, so that goroutines take their turns in the same order again,
+// and no race detector, which is eight times slower.
+const workerEnv = "ROUTEX_MODEL_WORKER"
+
+// TestModel runs the model in several processes at once.
+func TestModel(t *testing.T) {
+	if os.Getenv(workerEnv) != "" {
+		work(t)
+		return
+	}
+	// A run has about 730 steps: this makes a million.
+	const runs, bar = 1400, 1_000_000
+	workers := runtime.NumCPU()
+	args := []string{"-rapid.checks=" + strconv.Itoa((runs+workers-1)/workers)}
+	within := 8 * time.Minute
+	if long := testkit.Long(); long > 0 {
+		within = long * 6 / 10
+		args[0] = "-rapid.checks=1000000000"
+	}
+	binary := build(t, "")
+	t.Logf("seed %d, commit %s", testkit.Seed(), testkit.Commit())
+	began := time.Now()
+	var wg sync.WaitGroup
+	outputs := make([]string, workers)
+	errs := make([]error, workers)
+	for i := range workers {
+		wg.Go(func() {
+			outputs[i], errs[i] = runWorker(t.Context(), binary, testkit.Seed()+uint64(i)<<32, within, args...)
+		})
+	}
+	wg.Wait()
+	steps, tests := 0, 0
+	for i, out := range outputs {
+		if errs[i] != nil {
+			t.Errorf("%v\n%s", errs[i], untilRepeated(out))
+		}
+		if m := doneForm.FindStringSubmatch(out); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			k, _ := strconv.Atoi(m[2])
+			steps, tests = steps+n, tests+k
+		}
+	}
+	took := time.Since(began)
+	t.Logf("figure: model steps without a violation: %d in %d runs (bar: %d), %v, %.0f steps/s in %d processes",
+		steps, tests, bar, took.Round(100*time.Millisecond), float64(steps)/took.Seconds(), workers)
+	if steps < bar && !t.Failed() {
+		t.Errorf("%d steps, want %d", steps, bar)
+	}
+}
+
+var (
+	doneForm   = regexp.MustCompile(`played (\d+) steps in (\d+) runs`)
+	caughtForm = regexp.MustCompile(`(?:failed|panic) after (\d+) tests: (.*)`)
+)
+
+// work is what a worker does: as many runs as its flags say.
+func work(t *testing.T) {
+	p := newPool()
+	steps, tests := 0, 0
+	defer func() { t.Logf("played %d steps in %d runs", steps, tests) }()
+	rapid.Check(t, func(t *rapid.T) {
+		steps += play(t, p, nil)
+		tests++
+	})
+}
+
+// build compiles this package without the race detector, with overlay if that is
+// not empty, and returns the path of the binary.
+func build(t *testing.T, overlay string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "model.test")
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-o", binary}
+	if overlay != "" {
+		args = append(args, "-overlay="+overlay)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, ".")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the model: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// runWorker runs one worker to its end.
+func runWorker(ctx context.Context, binary string, seed uint64, within time.Duration, args ...string) (string, error) {
+	args = append(args, "-test.run=^TestModel$", "-test.v", "-rapid.nofailfile", "-rapid.shrinktime=1ms",
+		"-rapid.seed="+strconv.FormatUint(max(seed, 1), 10), "-test.timeout="+within.String())
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(os.Environ(), workerEnv+"=1", "GOMAXPROCS=1", "GOGC=400")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("a model run from seed %d: %w", seed, err)
+	}
+	return out.String(), nil
+}
+
+// untilRepeated leaves out what rapid says again, and every draw.
+func untilRepeated(out string) string {
+	first, _, _ := strings.Cut(out, "Failed test output")
+	return first
+}
+
+// TestModelUnderTheRaceDetector runs a little of it in this process, which may
+// have been built to find races.
+func TestModelUnderTheRaceDetector(t *testing.T) {
+	p := newPool()
+	rng := testkit.Random(t)
+	rapid.Check(t, func(t *rapid.T) {
+		if rng.IntN(5) == 0 { // a fifth of what rapid would do
+			play(t, p, nil)
+		}
+	})
+}
+
+// TestHistories has Porcupine check what runs of the model looked like from
+// outside.
+func TestHistories(t *testing.T) {
+	p := newPool()
+	operations, runs := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		if runs++; runs%4 != 0 {
+			return
+		}
+		h := history.New()
+		play(rt, p, h)
+		operations += h.Len()
+		if faults := h.Faults(); len(faults) > 0 {
+			rt.Fatal(strings.Join(faults, "\n"))
+		}
+	})
+	t.Logf("figure: operations of model histories accepted by Porcupine: %d (bar: all)", operations)
+	if operations == 0 {
+		t.Error("no operation was recorded")
+	}
+}
