@@ -3,7 +3,6 @@ package model_test
 import (
 	"context"
 	"strconv"
-	"testing"
 	"time"
 
 	"pgregory.net/rapid"
