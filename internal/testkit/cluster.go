@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,11 +206,12 @@ func (c *ClusterSet) owner(key string) (*RedisServer, error) {
 			if err != nil {
 				return err
 			}
-			ranges, err := client.ClusterSlots(ctx).Result()
-			for _, r := range ranges {
-				if int64(r.Start) <= slot && slot <= int64(r.End) && len(r.Nodes) > 0 {
-					owns = owns || r.Nodes[0].Addr == node.Addr()
-				}
+			shards, err := client.ClusterShards(ctx).Result()
+			for _, shard := range shards {
+				has := slices.ContainsFunc(shard.Slots, func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End })
+				owns = owns || has && slices.ContainsFunc(shard.Nodes, func(n redis.Node) bool {
+					return n.Role == "master" && n.Port == int64(node.port)
+				})
 			}
 			return err
 		}); err != nil {
@@ -220,23 +222,6 @@ func (c *ClusterSet) owner(key string) (*RedisServer, error) {
 		}
 	}
 	return nil, errors.New("no running node says so")
-}
-
-// Subscribed returns the running nodes that have subscribers of channel.
-func (c *ClusterSet) Subscribed(channel string) (nodes []*RedisServer) {
-	c.tb.Helper()
-	for _, node := range c.running() {
-		if err := node.ask(func(ctx context.Context, client *redis.Client) error {
-			n, err := client.PubSubNumSub(ctx, channel).Result()
-			if n[channel] > 0 {
-				nodes = append(nodes, node)
-			}
-			return err
-		}); err != nil {
-			c.tb.Fatalf("ask %s for its subscribers: %v", node.Addr(), err)
-		}
-	}
-	return nodes
 }
 
 // Whole waits until the Cluster is whole again, with all its nodes.
