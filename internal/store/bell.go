@@ -102,9 +102,10 @@ func (b *subscription) read(ctx context.Context, ring func(event string), gap fu
 	}()
 	for {
 		msg, err := b.Receive(reading) // the watchdog ends one that lasts too long
-		if err != nil {
+		if err != nil && (!b.confirmed.Load() || !errors.As(err, new(redis.Error))) {
 			return err
 		}
+		// A ping that is refused, as by a Redis that cannot save, is an answer too.
 		b.heard.Store(int64(time.Since(b.began)))
 		switch msg := msg.(type) {
 		case *redis.Subscription:

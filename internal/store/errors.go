@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func classOf(err error) string {
 	case strings.HasPrefix(text, "CLUSTERDOWN"), strings.HasPrefix(text, "MOVED"), strings.HasPrefix(text, "ASK"),
 		strings.HasPrefix(text, "CROSSSLOT"), strings.HasPrefix(text, "TRYAGAIN"):
 		return "cluster"
-	case errors.As(err, new(*net.OpError)), strings.HasPrefix(text, "ERR max number of clients reached"):
+	case errors.As(err, new(*net.OpError)), errors.Is(err, io.EOF), redis.IsMaxClientsError(err):
 		return "refused"
 	}
 	return "other"
