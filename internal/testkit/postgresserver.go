@@ -35,8 +35,13 @@ func PostgresOfItsOwn(tb testing.TB) *PostgresServer {
 // Addr returns host:port.
 func (s *PostgresServer) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// URL is that of the database postgres, which is empty at first.
-func (s *PostgresServer) URL() string { return postgresURL(s.port, "postgres") }
+// URL is that of the database postgres, which is empty at first; "" for nil.
+func (s *PostgresServer) URL() string {
+	if s == nil {
+		return ""
+	}
+	return postgresURL(s.port, "postgres")
+}
 
 // Pause freezes the server with all its backends by SIGSTOP: connections stay
 // open, new ones are taken by the kernel, and nothing is answered until Resume.

@@ -119,7 +119,7 @@ func TestNoReadIsTorn(t *testing.T) {
 				case err != nil:
 					t.Errorf("pull: %v", err)
 					return
-				case whole(snap.Set, records):
+				case oneGeneration(snap.Set, records):
 					good.Add(1)
 				default:
 					torn.Add(1)
@@ -137,8 +137,8 @@ func TestNoReadIsTorn(t *testing.T) {
 	}
 }
 
-// whole reports whether the set is all of one generation.
-func whole(set *snapshot.Set, records int) bool {
+// oneGeneration reports whether the set is all of one generation.
+func oneGeneration(set *snapshot.Set, records int) bool {
 	ids := set.IDs()
 	body, _ := set.Get(ids[0])
 	_, want, _ := strings.Cut(body, `"generation":`)

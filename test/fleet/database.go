@@ -23,7 +23,9 @@ func (f *Fleet) openSource() {
 	tb.Helper()
 	driver, name := "pgx", ""
 	if f.o.Postgres {
-		f.DatabaseURL = testkit.Postgres(tb)
+		if f.DatabaseURL = f.o.Server.URL(); f.DatabaseURL == "" {
+			f.DatabaseURL = testkit.Postgres(tb)
+		}
 		name = f.DatabaseURL
 	} else {
 		f.SQLite = filepath.Join(tb.TempDir(), "routex.db")

@@ -19,11 +19,12 @@ import (
 
 // Options say what fleet to start; zero fields mean the defaults given.
 type Options struct {
-	Replicas int                // 3
-	Redis    testkit.Deployment // SharedRedis, which nobody may disturb
-	Postgres bool               // the source is PostgreSQL and not SQLite
-	Channels int                // how many channels the source holds at the start; none
-	Rules    int                // how many routing rules; they need a channel
+	Replicas int                     // 3
+	Redis    testkit.Deployment      // SharedRedis, which nobody may disturb
+	Postgres bool                    // the source is PostgreSQL and not SQLite
+	Server   *testkit.PostgresServer // the one the source is on, with Postgres; nil: the shared one
+	Channels int                     // how many channels the source holds at the start; none
+	Rules    int                     // how many routing rules; they need a channel
 
 	// Env overrides variables of every replica, such as ROUTEX_POLL_INTERVAL;
 	// Each does so for one of them, by its place from 0.
