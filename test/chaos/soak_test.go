@@ -418,7 +418,8 @@ func (s *soak) drift(first, last load) {
 		what        string
 		first, last float64
 	}{
-		{"heap", float64(first.heap), float64(last.heap)}, {"goroutines", float64(first.goroutines), float64(last.goroutines)},
+		{"heap", float64(first.heap), float64(last.heap)},
+		{"goroutines", float64(first.goroutines), float64(last.goroutines)},
 		{"descriptors", float64(first.files), float64(last.files)},
 	} {
 		if testkit.Long() > 0 && d.last > d.first*(1+soakSlack) {
