@@ -20,13 +20,15 @@ import (
 )
 
 const (
-	herdSize   = 32
-	slowLoad   = 250 * time.Millisecond // what every load of the source takes, at least
-	herdGate   = 4                      // replicas that read the source past Redis at the same moment
-	herdReady  = 8 * time.Second        // from the start of all until all are ready
-	herdEqual  = 3 * time.Second        // from Redis's return until all serve what the head names
-	herdStall  = 100 * time.Millisecond // the longest that Redis keeps a PING waiting meanwhile
-	herdMemory = 50 << 20               // by which its memory may rise
+	herdSize    = 32
+	slowLoad    = 250 * time.Millisecond // what every load of the source takes, at least
+	herdGate    = 4                      // replicas that read the source past Redis at the same moment
+	graceWithin = 8 * time.Second        // a start to which Redis has brought nothing for so long may turn to the source
+	turnWithin  = 5 * time.Second        // who found no place at the gate for so long may go past it
+	herdReady   = 30 * time.Second       // from the start of all until all are ready; two idle cores need a tenth of it
+	herdEqual   = 3 * time.Second        // from Redis's return until all serve what the head names
+	herdStall   = 100 * time.Millisecond // the longest that Redis keeps a PING waiting meanwhile
+	herdMemory  = 50 << 20               // by which its memory may rise
 )
 
 // herd is a fleet on a Redis of its own and a source whose loads are slow and
@@ -105,14 +107,29 @@ func (h *herd) startAll(t *testing.T) time.Duration {
 func (h *herd) sourceLoads() int { return int(h.Metric("routex_source_loads_total")) }
 
 // redisWatch measures what Redis itself has to bear: how long a PING waits, and
-// how far its memory rises.
+// how far its memory rises. Another Redis, which nobody uses, tells how long a
+// PING waits for the machine alone.
 type redisWatch struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	stall  time.Duration
-	base   int64
-	peak   int64
+	cancel      context.CancelFunc
+	done        sync.WaitGroup
+	stall, idle time.Duration
+	base, peak  int64
 }
+
+// pings returns the longest of the PINGs sent until ctx ends.
+func pings(ctx context.Context, c redis.UniversalClient) (longest time.Duration) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := c.Ping(ctx).Err(); err == nil {
+			longest = max(longest, time.Since(began))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return longest
+}
+
+// own is the part of the stall that the machine does not explain.
+func (w *redisWatch) own() time.Duration { return max(0, w.stall-w.idle) }
 
 func watchRedis(t *testing.T, c redis.UniversalClient) *redisWatch {
 	t.Helper()
@@ -126,16 +143,13 @@ func watchRedis(t *testing.T, c redis.UniversalClient) *redisWatch {
 		return used
 	}
 	w.base = memory()
+	quiet := testkit.Redis(t).Client()
+	w.done.Go(func() { w.stall = pings(ctx, c) })
+	w.done.Go(func() { w.idle = pings(ctx, quiet) })
 	w.done.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			began := time.Now()
-			if err := c.Ping(ctx).Err(); err == nil {
-				w.stall = max(w.stall, time.Since(began))
-			}
-			if i%10 == 0 {
-				w.peak = max(w.peak, memory())
-			}
-			time.Sleep(time.Millisecond)
+		for ctx.Err() == nil {
+			w.peak = max(w.peak, memory())
+			time.Sleep(20 * time.Millisecond)
 		}
 	})
 	t.Cleanup(w.stop)
@@ -157,7 +171,7 @@ func TestHerd(t *testing.T) {
 	took := h.startAll(t)
 	n, peak := h.sourceLoads(), h.loads.take()
 	t.Logf("figure: %d replicas started at once, Redis up: all ready after %s; source loads %d in all, %d at once", herdSize, ms(took), n, peak)
-	if n > 2 || peak > 1 { // the refresher warms at its start
+	if took < graceWithin && (n > 2 || peak > 1) { // the refresher warms at its start
 		t.Errorf("%d loads, %d at once, want the refresher's alone", n, peak)
 	}
 	h.stopAll()
@@ -169,7 +183,7 @@ func TestHerd(t *testing.T) {
 	took = h.startAll(t)
 	n, peak = h.sourceLoads(), h.loads.take()
 	t.Logf("figure: %d replicas started at once, Redis empty: all ready after %s (bound %v); source loads %d in all, %d at once (bound 1 at once)", herdSize, ms(took), herdReady, n, peak)
-	if peak > 1 || n > 4 || took > herdReady {
+	if (took < graceWithin && (peak > 1 || n > 4)) || took > herdReady {
 		t.Errorf("%d loads, %d at once, ready after %v", n, peak, took)
 	}
 	h.stopAll()
@@ -180,7 +194,7 @@ func TestHerd(t *testing.T) {
 	took = h.startAll(t)
 	n, peak = h.sourceLoads(), h.loads.take()
 	t.Logf("figure: %d replicas started at once, Redis down: all ready after %s (bound %v); source loads %d in all (bound %d), %d at once (bound %d)", herdSize, ms(took), herdReady, n, herdSize, peak, herdGate)
-	if n > herdSize || peak > herdGate || took > herdReady {
+	if n > herdSize || (peak > herdGate && took < turnWithin) || took > herdReady {
 		t.Errorf("%d loads, ready after %v", n, took)
 	}
 	for _, r := range h.Replicas {
@@ -237,9 +251,9 @@ func TestHerdOnChanges(t *testing.T) {
 	n := h.sourceLoads() - before
 	each := (h.Metric("routex_replica_pulls_total") - pulls) / float64(len(h.Replicas))
 	most := changes + changes/10 + 5 // one for each change and invalidation, and the refresher's own
-	t.Logf("figure: %d replicas, %d changes at 10/s and %d invalidations: source loads %d (bound %d), %.1f pulls by each replica; %d of %d reads failed; all equal %s after the last (bound %v); longest PING %s (bound %v)",
-		len(h.Replicas), changes, changes/10, n, most, each, first.refused, first.reads, ms(took), herdEqual, ms(probe.stall), herdStall)
-	if n > most || took > herdEqual || probe.stall > herdStall {
+	t.Logf("figure: %d replicas, %d changes at 10/s and %d invalidations: source loads %d (bound %d), %.1f pulls by each replica; %d of %d reads failed; all equal %s after the last (bound %v); longest PING %s, of which the machine explains %s (bound of the rest %v)",
+		len(h.Replicas), changes, changes/10, n, most, each, first.refused, first.reads, ms(took), herdEqual, ms(probe.stall), ms(min(probe.stall, probe.idle)), herdStall)
+	if n > most || took > herdEqual || probe.own() > herdStall {
 		t.Errorf("%d loads, equal after %v, PING %v", n, took, probe.stall)
 	}
 }
@@ -274,7 +288,7 @@ func TestHerdOfProcesses(t *testing.T) {
 		n, peak := h.sourceLoads(), h.loads.take()
 		t.Logf("figure: %d processes killed and started at once, %s: all ready after %s (bound %v); source loads %d in all (bound %d), %d at once (bound %d)",
 			size, how, ms(took), herdReady, n, most, peak, herdGate)
-		if n > most || peak > herdGate || took > herdReady {
+		if (n > most && took < graceWithin) || (peak > herdGate && took < turnWithin) || took > herdReady {
 			t.Errorf("%d loads, %d at once, ready after %v", n, peak, took)
 		}
 		if !empty {
@@ -311,9 +325,9 @@ func (h *herd) recover(t *testing.T, how string) {
 	probe.stop()
 	n, peak := h.sourceLoads()-before, h.loads.take()
 	rise := probe.peak - probe.base
-	t.Logf("figure: Redis returns to %d replicas %s: all equal after %s (bound %v); source loads %d in all, %d at once; longest PING %s (bound %v); its memory rose by %.1f MiB (bound %d)",
-		len(h.Replicas), how, ms(took), herdEqual, n, peak, ms(probe.stall), herdStall, float64(rise)/(1<<20), herdMemory>>20)
-	if took > herdEqual || peak > 1 || n > 2 || probe.stall > herdStall || rise > herdMemory {
+	t.Logf("figure: Redis returns to %d replicas %s: all equal after %s (bound %v); source loads %d in all, %d at once; longest PING %s, of which the machine explains %s (bound of the rest %v); its memory rose by %.1f MiB (bound %d)",
+		len(h.Replicas), how, ms(took), herdEqual, n, peak, ms(probe.stall), ms(min(probe.stall, probe.idle)), herdStall, float64(rise)/(1<<20), herdMemory>>20)
+	if took > herdEqual || peak > 1 || n > 2 || probe.own() > herdStall || rise > herdMemory {
 		t.Errorf("all equal after %v, %d loads, %d at once, PING %v, memory %d", took, n, peak, probe.stall, rise)
 	}
 }
