@@ -227,6 +227,7 @@ func TestHerdOnChanges(t *testing.T) {
 	h.startAll(t)
 	h.WaitTags(20 * time.Second)
 	before, pulls := h.sourceLoads(), h.Metric("routex_replica_pulls_total")
+	s := measureStrain(t)
 	first := watch(t, h.Replicas[0], time.Now(), channels, false)
 	probe := watchRedis(t, h.Redis.Universal())
 	changes := testkit.Rounds(20, 300)
@@ -247,7 +248,7 @@ func TestHerdOnChanges(t *testing.T) {
 	h.WaitTags(20 * time.Second)
 	took := time.Since(began)
 	probe.stop()
-	first.report(t)
+	first.report(t, s)
 	n := h.sourceLoads() - before
 	each := (h.Metric("routex_replica_pulls_total") - pulls) / float64(len(h.Replicas))
 	most := changes + changes/10 + 5 // one for each change and invalidation, and the refresher's own

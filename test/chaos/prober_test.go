@@ -157,6 +157,9 @@ func bodyOf(a *fleet.Answer) string {
 // serves is the weight of the watched channel that was served last, 0 for none.
 func (p *prober) serves() int { p.mu.Lock(); defer p.mu.Unlock(); return p.weight }
 
+// refusals is how many reads were answered with an error so far.
+func (p *prober) refusals() int { p.mu.Lock(); defer p.mu.Unlock(); return p.refused }
+
 // readyAfter is how long after its start the replica was first ready.
 func (p *prober) readyAfter() (time.Duration, bool) {
 	p.mu.Lock()
@@ -165,14 +168,14 @@ func (p *prober) readyAfter() (time.Duration, bool) {
 }
 
 // report ends the probing and fails the test for what may never happen.
-func (p *prober) report(t *testing.T) {
+func (p *prober) report(t *testing.T, s *strain) {
 	t.Helper()
 	p.stop()
 	for _, f := range p.faults {
 		t.Errorf("%s", f)
 	}
-	if p.slowest > liveWithin {
-		t.Errorf("%s: a sign of life took %v, want at most %v", p.r.ID, p.slowest, liveWithin)
+	if bound := s.stretch(liveWithin); p.slowest > bound {
+		t.Errorf("%s: a sign of life took %v, want at most %v", p.r.ID, p.slowest, bound)
 	}
 }
 

@@ -196,7 +196,7 @@ func TestSavingOnAFullDisk(t *testing.T) {
 // runs, puts something else in its place, and gives it back.
 func TestTheStateFolderComesAndGoes(t *testing.T) {
 	t.Parallel()
-	f := newMatrixFleet(t, cell{redis: up, sql: up, file: present, running: true}, false)
+	f := newMatrixFleet(t, measureStrain(t), cell{redis: up, sql: up, file: present, running: true}, false)
 	r, dir := f.Replicas[0], f.dirs[0]
 	r.Start()
 	r.WaitReady()
@@ -242,13 +242,19 @@ func TestTheStateFolderComesAndGoes(t *testing.T) {
 		f.Exec("UPDATE channels SET weight = $1 WHERE id = $2", newWeight+1+n, watched)
 		f.WaitTags(10 * time.Second)
 	}
+	testkit.Eventually(t, 10*time.Second, "the last change is served", func() error {
+		if got := p.serves(); got != newWeight+5 {
+			return fmt.Errorf("weight is %d", got)
+		}
+		return nil
+	})
 	if n := strings.Count(r.Log(), "Cache state folder does not work"); n != 1 {
 		t.Errorf("it is said %d times, want once", n)
 	}
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	p.report(t)
+	p.report(t, f.strain)
 	r.Stop() // which saves, although the next try is far away
 	if n := strings.Count(r.Log(), "Cache state folder works again"); n != 1 {
 		t.Errorf("the end of the fault is said %d times, want once", n)
@@ -260,7 +266,7 @@ func TestTheStateFolderComesAndGoes(t *testing.T) {
 // and stops the one that is behind last.
 func TestTwoReplicasInOneStateFolder(t *testing.T) {
 	t.Parallel()
-	f := newMatrixFleet(t, cell{redis: down, sql: down, file: present}, false)
+	f := newMatrixFleet(t, measureStrain(t), cell{redis: down, sql: down, file: present}, false)
 	f.dirs[1] = f.dirs[0]
 	alone, behind := f.Replicas[0], f.Replicas[1]
 	f.own = map[int]map[string]string{0: {
