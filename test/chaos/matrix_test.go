@@ -236,7 +236,9 @@ func TestOutageMatrixRefusing(t *testing.T) {
 func runCells(t *testing.T, cells []cell, refuse bool) []*result {
 	t.Helper()
 	s := measureStrain(t)
-	defer func() { t.Logf("figure: the machine took %.1f times as long as it could; bounds of time are stretched by that", s.factor()) }()
+	defer func() {
+		t.Logf("figure: the machine took %.1f times as long as it could; bounds of time are stretched by that", s.factor())
+	}()
 	results := make([]*result, len(cells))
 	next := make(chan int)
 	var workers sync.WaitGroup
@@ -268,7 +270,7 @@ type result struct {
 	probes        int
 	reads         int
 	refused       int
-	early         int // of them, before the return
+	early         int           // of them, before the return
 	equal, newest time.Duration // after the return
 }
 
