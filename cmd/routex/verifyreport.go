@@ -176,6 +176,8 @@ func (w *watch) report(c *control) error {
 		c.p.printAgreement(r)
 	}
 	switch {
+	case r.Windows[0].Observations == 0 && r.Agree:
+		return errors.New("nothing was observed: the server or Redis did not answer, or the windows are longer than --for")
 	case len(w.Silent()) > 0:
 		return &coded{exitNotConverged, fmt.Errorf("%d of %d replicas did not answer each time", len(w.Silent()), len(r.Replicas))}
 	case !r.Agree:
