@@ -18,6 +18,7 @@ const (
 	commandTimeout = time.Second
 	bulkTimeout    = 10 * time.Second
 	clusterReload  = 2 * time.Second // go-redis's own 60 s leaves a dead node in use for a minute
+	idleConns      = 4               // what a burst of more needed is closed after it: after an outage every client has one
 )
 
 // Clients are the connections of one process, kept apart so that none waits
@@ -110,6 +111,7 @@ func newSingle(rawURL string, l *lines, poolSize int, read time.Duration) (redis
 		return nil, fmt.Errorf("redis: URL: %w", scrub(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.MaxIdleConns = min(poolSize, idleConns)
 	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 	o.MaintNotificationsConfig, o.DisableIdentity = noMaintenance(), true
 	o.MinIdleConns = 0 // they would be dialled before the hook is there
@@ -124,6 +126,7 @@ func (c *Clients) newFailover(rawURL string, l *lines, poolSize int, read time.D
 		return nil, fmt.Errorf("redis: sentinel URL: %w", scrub(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.MaxIdleConns = min(poolSize, idleConns)
 	o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries, o.PoolSize = true, 1, 1, poolSize
 	o.DisableIdentity = true
 	o.ReplicaOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
@@ -143,6 +146,7 @@ func newCluster(rawURL string, l *lines, poolSize int, read time.Duration) (redi
 		return nil, fmt.Errorf("redis: cluster URL: %w", scrub(err))
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, read, read
+	o.MaxIdleConns = min(poolSize, idleConns)
 	o.ContextTimeoutEnabled, o.DialerRetries, o.PoolSize = true, 1, poolSize
 	// Redirections count as retries here, and it takes two to find a key whose
 	// slot is on the move. The clients of single nodes retry nothing.
