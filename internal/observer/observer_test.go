@@ -74,6 +74,12 @@ func TestWhatCountsAsDisagreement(t *testing.T) {
 		}
 		return out
 	}
+	ahead := func() (out []step) { // each round the replica is read after the next version came
+		for i := range uint64(20) {
+			out = append(out, step{after: time.Duration(i) * s / 2, source: at(9 + i), published: at(10 + i), replica: at(11 + i)})
+		}
+		return out
+	}
 	tests := []struct {
 		name  string
 		steps []step
@@ -91,6 +97,8 @@ func TestWhatCountsAsDisagreement(t *testing.T) {
 		{"a replica was read after the next version came", steady(0, 0, step{published: at(7), replica: at(8)}), [3]int64{}, ""},
 		{"a replica serves a version of another data set, and a greater one", steady(0, 3*s, step{published: at(2), replica: at(40)}), [3]int64{5, 3, 0}, "another version is served"},
 		{"a flush begins the numbers anew", append(steady(0, s, step{published: at(40), replica: at(40)}), steady(3*s/2, 6*s, step{published: at(1), replica: at(1)})...), [3]int64{}, ""},
+		{"each reading comes before the next version", ahead(), [3]int64{}, ""},
+		{"a version of the data set after a flush is older by a moment", append(append(steady(0, 4*s, step{published: at(40), replica: at(40)}), steady(9*s/2, 6*s, step{published: at(1), replica: at(1)})...), step{after: 13 * s / 2, published: at(2), replica: at(1)}), [3]int64{}, ""},
 		{"an invalid kind is known to be invalid", steady(0, 6*s, step{published: invalid, replica: invalid}), [3]int64{}, ""},
 		{"an invalid kind is served as good", append(steady(0, 0, step{published: at(7), replica: at(7)}), steady(s/2, 3*s, step{published: invalid, replica: at(7)})...), [3]int64{4, 2, 0}, "an older version is served"},
 		{"nothing is served", steady(0, 3*s, step{published: at(7), replica: observer.State{Count: 1}}), [3]int64{5, 3, 0}, "nothing is served"},

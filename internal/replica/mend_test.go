@@ -14,6 +14,7 @@ import (
 // them, so nothing but a test has both.
 func keep(kind snapshot.Kind, rev int64) (map[string]string, *snapshot.Snapshot) {
 	recs := records(kind, rev)
+	recs["c2"] = channel("c2", rev)
 	set := snapshot.NewSet(kind, recs)
 	return recs, &snapshot.Snapshot{Set: set, Tag: snapshot.NewTag(uint64(rev), set.Digest()), Meta: snapshot.Meta{
 		Version: uint64(rev), Digest: set.Digest(), Count: set.Len(), Order: snapshot.Order{Lineage: lineage, Revision: rev}, Schema: snapshot.Schema,
@@ -51,6 +52,7 @@ func TestMend(t *testing.T) {
 			})
 			c := start(t, st, nil)
 			_, good := keep(kind, 7)
+			c.Current().Channels["c2"].UpdatedAt = 3                   // its text is sound: nobody must take it for unchanged
 			st.set(func(f *fakeStore) { f.data.content[kind] = good }) // what Redis still has
 			recs["c1"] = channel("c1", 3)                              // the text in memory
 			c.Current().Channels["c1"].UpdatedAt = 3                   // and what was compiled
@@ -61,6 +63,9 @@ func TestMend(t *testing.T) {
 			wantRevs(t, c, "7 7 7 7")
 			if got := c.Current().Snapshot(kind); got != good {
 				t.Error("the copy is not the one that was pulled")
+			}
+			if got := c.Current().Channels["c2"].UpdatedAt; got != 7 {
+				t.Errorf("a compiled record of the damaged copy lives on: %d", got)
 			}
 			if haves := st.haves.get(); haves[len(haves)-1] != nil {
 				t.Error("it was pulled as changes onto the damaged copy")
