@@ -58,7 +58,7 @@ func (r *run) once(ctx context.Context, held string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.askOrders(ctx); err != nil {
+	if err := r.askOrders(ctx, bases); err != nil {
 		return err
 	}
 	load, err := r.w.st.BeginLoad(ctx)
@@ -126,9 +126,10 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 
 // askOrders asks Redis where it stands, after a load that was overtaken: a warm
 // that finds nothing new moves the order of a kind and leaves its tag, so our
-// copy of it may say less.
-func (r *run) askOrders(ctx context.Context) error {
-	if !r.loaded {
+// copy of it may say less. Nor does a copy that cannot be read say anything, and
+// its meta still does.
+func (r *run) askOrders(ctx context.Context, bases map[snapshot.Kind]*snapshot.Snapshot) error {
+	if !r.loaded && len(bases) == len(r.req.Kinds) {
 		return nil
 	}
 	standings, err := r.w.st.Standings(ctx, r.req.Kinds)

@@ -103,6 +103,20 @@ func TestSmallSetsMayShrinkButNotToNothing(t *testing.T) {
 	}
 }
 
+// TestReplacingWhatCannotBeReadIsNoNewLineage has a process that served nothing
+// yet replace a damaged snapshot: what Redis says of its place still holds.
+func TestReplacingWhatCannotBeReadIsNoNewLineage(t *testing.T) {
+	st := newStore()
+	newRig(t, newSource(5), st, newLock(), nil).mustWarm(warmer.Request{})
+	src := newSource(5)
+	src.edit(func(c *snapshot.Catalog) { c.Lineage = "0000000000009-ffffffff" })
+	r := newRig(t, src, st, newLock(), nil)
+	var refused snapshot.Refused
+	if _, err := r.warm(warmer.Request{Rebuild: true}); !errors.As(err, &refused) || refused[0].Guard != snapshot.GuardLineage {
+		t.Errorf("a rebuild from another database: %v, want it refused by the guard lineage", err)
+	}
+}
+
 // TestModelsAreJudgedByTheirChannels asks for the models alone, which follow
 // from the channels of the load and have no guard of their own.
 func TestModelsAreJudgedByTheirChannels(t *testing.T) {
