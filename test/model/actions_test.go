@@ -239,7 +239,7 @@ func (s *sim) happen(x, n int) {
 	case x < 122 && s.swarm.has(lostBells):
 		s.bellFault(n)
 	case x < 132 && s.swarm.has(glitches):
-		s.source.glitch = n % 3
+		s.source.glitch = n % 4
 	case x < 174:
 		s.redisFault(x, n)
 	default:

@@ -81,6 +81,7 @@ func (s *sim) rest() {
 // operate is what an operator does when the source went back: warm by force,
 // until it works.
 func (s *sim) operate(p *process) {
+	s.source.forced++
 	s.ask(p, rests, func(ctx context.Context) func() {
 		for {
 			_, err := p.warmer.Warm(ctx, warmer.Request{Kinds: snapshot.Kinds, Force: true, Reason: "the source went back"})
@@ -135,6 +136,8 @@ func (s *sim) unequal() string {
 			case v.Stale(kind):
 				_, why := p.cache.Ready()
 				return p.id + " marks its " + string(kind) + ": " + why
+			case i < 3 && v.Snapshot(kind).Meta.Order.Lineage != s.source.now.lineage:
+				return p.id + " serves the " + string(kind) + " of another lineage than the source's"
 			case v.Snapshot(kind).Tag != tags[i]:
 				return p.id + " serves the " + string(kind) + " " + string(v.Snapshot(kind).Tag) + ", the head says " + string(tags[i])
 			}
@@ -179,4 +182,3 @@ func (s *sim) atRest() {
 		}
 	}
 }
-

@@ -34,6 +34,7 @@ func (s *sim) warm(p *process, force bool, want []snapshot.Kind) {
 	before, went, losses := s.source.now, s.source.went, s.referee.losses
 	if force {
 		p.forced.Add(1)
+		s.source.forced++
 	}
 	s.ask(p, 30*time.Second, func(ctx context.Context) func() {
 		res, err := p.warmer.Warm(ctx, warmer.Request{Kinds: want, Force: force, Reason: "asked for"})

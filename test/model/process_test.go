@@ -119,7 +119,7 @@ func (p *process) assemble() {
 	locks := lease.Options{TTL: leaseTTL, Holder: p.id, Log: silent, Random: p.sim.chance}
 	p.leader = must(lease.New(w.command.client, keys.RefresherLock(), locks))
 	p.warmLock = must(lease.New(w.command.client, keys.WarmLock(), locks))
-	guards := snapshot.Guards{MinForShrink: 4}
+	guards := snapshot.Guards{MinForShrink: 5} // more than there are rules: they have the guard "empty" alone
 	p.cache = must(replica.New(follows, replica.Options{
 		ID: p.id, Poll: pollEvery, Heartbeat: time.Second, MaxUnverified: 10 * time.Second, Guards: guards, Role: p.role,
 		Builder: p.build, NeedWarm: p.need, LoadSource: p.loadSource, OnConfig: p.fetchConfig, Log: silent, Random: p.sim.chance,

@@ -221,7 +221,7 @@ func (r *referee) published(d *dataSet, m moment, reply any) {
 				o.order = order
 			}
 		}
-		r.whole(d, k.Name)
+		r.whole(d, k.Name, k.Mode == "touch")
 	}
 }
 
@@ -261,6 +261,8 @@ func (r *referee) judge(d *dataSet, m moment) {
 			r.s.fail("published %s although it is pinned", k.Name)
 		case m.incarnation == d.ledger.incarnation && version <= d.ledger.versions[i]:
 			r.s.fail("version %d of %s was used before: there was %d", version, k.Name, d.ledger.versions[i])
+		case m.orders[i].Lineage != "" && order.Lineage != m.orders[i].Lineage && r.s.source.forced == 0:
+			r.s.fail("published %s at %s over %s, and nobody forced another lineage", k.Name, order, m.orders[i])
 		case i < 3 && !slices.Contains(r.s.source.legit[i][order], digest):
 			r.s.fail("published %s at %s with the content %s, which the source never had there", k.Name, order, digest)
 		}
@@ -268,7 +270,7 @@ func (r *referee) judge(d *dataSet, m moment) {
 }
 
 // whole judges that what Redis says of a kind fits together.
-func (r *referee) whole(d *dataSet, kind snapshot.Kind) {
+func (r *referee) whole(d *dataSet, kind snapshot.Kind, touched bool) {
 	_, tags := headOf(d)
 	tag := tags[kind.Index()]
 	meta := d.get(keys.Meta(kind))
@@ -286,8 +288,8 @@ func (r *referee) whole(d *dataSet, kind snapshot.Kind) {
 			r.s.fail("the snapshot of %s will expire", kind)
 		}
 	}
-	lost := len(recs) == 0 || r.losses > 0 // a touch leaves damage as it found it
-	if have := snapshot.NewSet(kind, recs).Digest().String(); have != digest && !lost {
+	// A touch leaves damage as it found it.
+	if have := snapshot.NewSet(kind, recs).Digest().String(); have != digest && !touched {
 		r.s.fail("the records of %s have the digest %s, meta says %s", kind, have, digest)
 	}
 }

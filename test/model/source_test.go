@@ -34,7 +34,8 @@ type source struct {
 	edits  int                                     // makes every change a new content
 	legit  [3]map[snapshot.Order][]snapshot.Digest // what the source ever was
 	loads  int
-	glitch int // what the next loads return: 0 the truth, 1 nothing, 2 one record
+	glitch int // what loads return: 0 the truth, 1 nothing, 2 one channel, 3 no rules
+	forced int // warms that were forced since the source last went back or was replaced
 	went   int // how often it was restored or replaced
 }
 
@@ -178,6 +179,7 @@ func (s *source) restore(n int) {
 	}
 	c := *s.past[len(s.past)-1-n%min(len(s.past), 4)]
 	s.went++
+	s.forced = 0
 	s.become(&c)
 }
 
@@ -192,14 +194,21 @@ func (s *source) replace(n int) {
 		c.lineage = snapshot.NewLineage(time.Now().Add(-time.Hour), "")
 	}
 	s.went++
+	s.forced = 0
 	s.become(&c)
 }
 
 // glitched is what a read returns that went wrong without an error.
 func (c *catalog) glitched(n int) *catalog {
 	g := *c
-	keep := min(n-1, 1)
-	g.channels, g.rules = g.channels[:keep], g.rules[:keep]
+	switch n {
+	case 1:
+		g.channels, g.rules = nil, nil
+	case 2:
+		g.channels = g.channels[:1]
+	case 3:
+		g.rules = nil
+	}
 	return &g
 }
 

@@ -1,0 +1,166 @@
+package model_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/routex/cachewarmer/internal/testkit"
+)
+
+// mutant is the program with one guard taken out.
+type mutant struct {
+	name  string
+	guard string // what the guard keeps out
+	edits []edit
+}
+
+// edit replaces a text, which has to be there, in a file below internal.
+type edit struct{ file, text, with string }
+
+const publishLua = "store/publish.lua"
+
+var mutants = []mutant{
+	{"order", "a load older than what is in Redis", []edit{{publishLua, "  if lineage then\n", "  if false then\n"}}},
+	{"lock", "a warm whose lease ended", []edit{{publishLua, "if writes and redis.pcall('GET', KEYS[2]) ~= req.lock then return {'lease'} end\n", "\n"}}},
+	{"head", "a load that began before somebody else published", []edit{{publishLua, "  if (current[k.name] or '') ~= k.expect then return {'head', k.name} end\n", "\n"}}},
+	{"incarnation", "a publication for another data set", []edit{{publishLua, "if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end\n", "\n"}}},
+	{"attempt", "the second run of what was applied", []edit{{publishLua, "  if metas[i][1] == req.attempt then\n", "  if false then\n"}}},
+	{"version", "a version that was used before", []edit{{publishLua, "        if n >= tonumber(k.version) then", "        if false then"}}},
+	{"pin", "a warm against an operator's will", []edit{{publishLua, "    if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then", "    if false then"}}},
+	{"size", "a change onto a snapshot that lost its records", []edit{{publishLua, "      if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end\n", "\n"}}},
+	{"meta", "a touch of a meta that is gone", []edit{{publishLua, "  if k.mode == 'touch' and not metas[i][4] then", "  if false then"}}},
+	{"stage", "a staged set that is not complete", []edit{{publishLua, "redis.pcall('HLEN', stage) ~= tonumber(k.count) then", "false then"}}},
+	{"new lineage", "content of a new lineage under an old tag", []edit{{
+		"store/request.go", " && c.Order.Lineage == c.Base.Meta.Order.Lineage && ", " && ",
+	}}},
+	{"receipt", "a tag of another data set in a receipt", []edit{{"store/registry.go", "(in != incarnation || ", "(in == \"?\" || "}}},
+	{"load numbers", "a count of loads that begins anew", []edit{
+		{"store/loads.lua", "return {string.format('%.0f', math.max(now, newest))}", "return {string.format('%.0f', newest)}"},
+		{"store/loads.lua", "math.max(now, newest + 1)", "newest + 1"},
+	}},
+	{"join", "joining a load that has begun", []edit{{"warmer/run.go", "done = done && st.Load > r.after && st.Healthy()", "done = done && st.Healthy()"}}},
+	{"empty", "a read that brought nothing", []edit{{"snapshot/guard.go", "case got == 0 && removed > 0:", "case false:"}}},
+	{"shrink", "a read that lost most rows", []edit{{"snapshot/guard.go", "case had >= g.MinForShrink && ", "case false && "}}},
+	{"lineage", "a source that was replaced", []edit{{"warmer/guard.go", "if current.IsZero() || (", "if true || ("}}},
+	{"orders", "another source where a copy cannot be read", []edit{{"warmer/run.go", "if !r.loaded && len(bases) == len(r.req.Kinds) {", "if !r.loaded {"}}},
+	{"models", "models of a read that lost the channels", []edit{{
+		"warmer/request.go", "if slices.Contains(c.req.Kinds, snapshot.Models) && ", "if false && ",
+	}}},
+	{"source's copy", "a bad read where Redis is silent", []edit{{"replica/source.go", "if no := refuse(guards, s.snap, snap.Set); no != nil {", "if no := refuse(guards, nil, snap.Set); no != nil {"}}},
+	{"source's floor", "an older source where Redis is silent", []edit{{"replica/source.go", "case snap.Meta.Order.Compare(s.floor) < 0:", "case false:"}}},
+	{"floor", "a Redis that went back", []edit{{"replica/install.go", "if got && g.snap.Meta.Order.Compare(s.floor) < 0 {", "if got && false {"}}},
+	{"dirty", "content read before it was invalidated", []edit{{
+		"replica/install.go", "if b.slot(kind).dirty != g.dirty {", "if false && b.slot(kind).dirty != g.dirty {",
+	}}},
+	{"invalid", "a copy that was heard to be invalid", []edit{{"replica/book.go", "\t\ts.dirty++\n", "\n"}}},
+	{"one head", "kinds of two heads in one view", []edit{{"replica/install.go", "\t\t\t\twhole = false\n", "\t\t\t\twhole = whole && true\n"}}},
+	{"marks", "a copy that is good again before the others", []edit{{"replica/judge.go", "s.outdated && pulling", "false"}}},
+	{"no head", "a Redis without a head taken for one", []edit{
+		{"replica/book.go", "\tcase !h.Known():\n\t\treturn unknown\n", ""},
+		{"replica/book.go", "\tif !h.Known() {\n\t\treturn false\n\t}\n", ""},
+		{"replica/book.go", "\treturn missing\n}", "\treturn idle\n}"},
+	}},
+	{"deadline", "a holder that goes on after its lease", []edit{{"lease/hold.go", "\t\th.lose(\"its time ran out before Redis answered a refresh\", false)\n", "\n"}}},
+}
+
+// overlay writes the files of a mutant and what the go command has to know.
+func (m *mutant) overlay(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	replaced := map[string]string{}
+	for _, e := range m.edits {
+		path, err := filepath.Abs(filepath.Join("..", "..", "internal", e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := path
+		if replaced[path] != "" {
+			from = replaced[path]
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), e.text); n != 1 {
+			t.Fatalf("mutant %s: %q is %d times in internal/%s, want once", m.name, e.text, n, e.file)
+		}
+		to := filepath.Join(dir, strconv.Itoa(len(replaced))+filepath.Base(e.file))
+		if err := os.WriteFile(to, []byte(strings.Replace(string(text), e.text, e.with, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replaced[path] = to
+	}
+	body, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestEveryMutantCanBeMade finds a guard that was moved or reworded at once, and
+// not in the next long run.
+func TestEveryMutantCanBeMade(t *testing.T) {
+	for i := range mutants {
+		mutants[i].overlay(t)
+	}
+}
+
+// TestMutantsAreCaught takes out one guard after the other: a model that does
+// not notice proves nothing. The short form takes three of them, by the seed.
+func TestMutantsAreCaught(t *testing.T) {
+	const within = 1000
+	chosen := testkit.Random(t).Perm(len(mutants))[:testkit.Rounds(3, len(mutants))]
+	if only := os.Getenv("ROUTEX_MODEL_MUTANT"); only != "" {
+		chosen = nil
+		for i := range mutants {
+			if mutants[i].name == only {
+				chosen = append(chosen, i)
+			}
+		}
+	}
+	rows := make([]table.Row, len(chosen))
+	turn := make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	for row, i := range chosen {
+		m := &mutants[i]
+		binary := build(t, m.overlay(t))
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			out, err := runWorker(t.Context(), binary, testkit.Seed()+uint64(i), 10*time.Minute, "-rapid.checks="+strconv.Itoa(within))
+			found := caughtForm.FindStringSubmatch(out)
+			if err == nil || found == nil {
+				t.Errorf("mutant %s, which lets in %s, passed %d runs (%v)\n%s", m.name, m.guard, within, err, short(untilRepeated(out), 2000))
+				rows[row] = table.Row{m.name, m.guard, "no", ""}
+				return
+			}
+			n, _ := strconv.Atoi(found[1])
+			rows[row] = table.Row{m.name, m.guard, n + 1, short(found[2], 110)}
+		})
+	}
+	wg.Wait()
+	w := table.NewWriter()
+	w.AppendHeader(table.Row{"guard taken out", "lets in", "caught in run", "by"})
+	w.AppendRows(rows)
+	t.Logf("\n%s", w.Render())
+	caught := 0
+	for _, r := range rows {
+		if r[2] != "no" {
+			caught++
+		}
+	}
+	t.Logf("figure: mutants caught within %d runs: %s (bar: all)", within, fmt.Sprintf("%d of %d", caught, len(rows)))
+}
