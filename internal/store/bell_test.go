@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -99,4 +101,21 @@ func TestHalfOpenSubscriptionIsNoticed(t *testing.T) {
 	direct := newFixtureAt(t, server.URL(), "frozen", store.Options{})
 	direct.raw.Publish(context.Background(), f.keys.Events(), `{"event":"published"}`)
 	atLeast(t, rings, 1, 5*time.Second, "a ring on the new subscription")
+}
+
+// FuzzEventOf gives the bell whatever somebody with the right to publish may
+// send. All of it means "look"; only a short, whole object has a name besides.
+func FuzzEventOf(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", `{"event":"released","by":"r1"}`, `{"event":7}`, `{"event":"a"}{"event":"b"}`, `[`, "\x00\xff",
+		`{"event":"` + strings.Repeat("x", 9<<10) + `"}`, strings.Repeat("[", 8000), `{"EVENT":"left"}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, payload string) {
+		event := store.EventOf(payload)
+		if len(event) > 8<<10 || (event != "" && !json.Valid([]byte(payload))) {
+			t.Errorf("%.100q is the event %.100q", payload, event)
+		}
+	})
 }

@@ -1,0 +1,4 @@
+package store
+
+// EventOf is what the bell makes of a message.
+var EventOf = eventOf
