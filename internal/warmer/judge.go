@@ -99,6 +99,9 @@ func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snap
 		}
 	}
 	if no := lineage(kind, current, cand.Order); no != nil {
+		if current == r.w.serving.Floor(kind) && current != r.floors[kind] {
+			return nil, fmt.Errorf("%s at %s was served while %s was loaded: %w", kind, current, cand.Order, snapshot.ErrStale)
+		}
 		if !r.req.Force {
 			return no, nil
 		}

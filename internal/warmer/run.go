@@ -19,6 +19,7 @@ type run struct {
 	rebuild bool
 	loaded  bool
 	orders  map[snapshot.Kind]snapshot.Order // where Redis stands, once it was found to be further than we thought
+	floors  map[snapshot.Kind]snapshot.Order // what this process served when the load began
 	after   int64                            // a load with a greater number serves the requests; -1: none does
 	req     Request
 	res     Result
@@ -67,6 +68,7 @@ func (r *run) once(ctx context.Context, held string) error {
 	}
 	began := time.Now()
 	r.loaded = true
+	r.noteFloors()
 	catalog, err := r.w.src.Load(ctx, slices.Contains(r.req.Kinds, snapshot.Analytics))
 	if err != nil {
 		return fmt.Errorf("load source: %w", err)
@@ -122,6 +124,15 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 		}
 	}
 	return done, nil
+}
+
+// noteFloors notes how far this process is before a load: a load that it gets
+// ahead of meanwhile is a late one, and no source that went back.
+func (r *run) noteFloors() {
+	r.floors = make(map[snapshot.Kind]snapshot.Order, len(r.req.Kinds))
+	for _, kind := range r.req.Kinds {
+		r.floors[kind] = r.w.serving.Floor(kind)
+	}
 }
 
 // askOrders asks Redis where it stands, after a load that was overtaken: a warm
