@@ -243,7 +243,10 @@ func TestLoadThatBeganBeforeAChange(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_, _ = slow.Do(context.WithoutCancel(t.Context()), http.MethodPost, "/api/cache/warm", `{}`)
+			a, err := slow.Do(context.WithoutCancel(t.Context()), http.MethodPost, "/api/cache/warm", `{}`)
+			if err != nil || !a.Success {
+				t.Errorf("round %d: a warm that was overtaken is answered with %v, %s", round, err, bodyOf(a))
+			}
 		}()
 		<-reached
 		f.Exec("UPDATE channels SET weight = ? WHERE id = ?", 2*round, fleet.ChannelID(0))
@@ -262,6 +265,9 @@ func TestLoadThatBeganBeforeAChange(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, 10*time.Second, "all serve the last change", func() error { return weighs(t, f, fleet.ChannelID(0), 2*rounds) })
+	if n := f.Metric("routex_warmer_refusals_total"); n != 0 {
+		t.Errorf("%v candidates were refused: a load that was overtaken is no source that went back", n)
+	}
 	t.Logf("figure: loads that began before a change and ended after it was published: %d of %d undid it", undone, rounds)
 }
 
