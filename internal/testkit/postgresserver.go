@@ -72,7 +72,7 @@ func (s *PostgresServer) Crash() {
 func (s *PostgresServer) signal(sig syscall.Signal, pids ...int) {
 	s.tb.Helper()
 	for _, pid := range pids {
-		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH { //nolint:errorlint // it is never wrapped
+		if err := syscall.Kill(pid, sig); err != nil && err != syscall.ESRCH {
 			s.tb.Fatalf("send %v to PostgreSQL: %v", sig, err)
 		}
 	}

@@ -154,8 +154,11 @@ func (w *writers) followed(t *testing.T, when time.Time, but *fleet.Replica) tim
 			if err == nil {
 				err = a.Decode(&c)
 			}
-			if err != nil || c.Weight != w.weight {
-				return fmt.Errorf("%s serves weight %d, want %d, %v", r.ID, c.Weight, w.weight, err)
+			if err == nil && c.Weight != w.weight {
+				err = fmt.Errorf("weight %d, want %d", c.Weight, w.weight)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.ID, err)
 			}
 		}
 		return nil

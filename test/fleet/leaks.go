@@ -158,8 +158,11 @@ func (f *Fleet) StrayKey() error {
 			return fmt.Errorf("the key %s is none of the contract's", key)
 		}
 		ttl, err := f.Client.PTTL(f.tb.Context(), key).Result()
-		if err != nil || ttl == -1 || ttl > stageAtMost {
-			return fmt.Errorf("the key %s has a time to live of %v, %v", key, ttl, err)
+		if err != nil {
+			return fmt.Errorf("the key %s: %w", key, err)
+		}
+		if ttl == -1 || ttl > stageAtMost {
+			return fmt.Errorf("the key %s has a time to live of %v", key, ttl)
 		}
 	}
 	return nil
