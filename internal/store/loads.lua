@@ -9,13 +9,13 @@
 -- Returns it, and a key of another type that was replaced, if there was one.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local kind = redis.call('TYPE', KEYS[1])['ok']
-local newest = 0
-if kind == 'hash' then newest = tonumber(redis.call('HGET', KEYS[1], 'loads') or '0') or 0 end
+local stored = redis.pcall('HGET', KEYS[1], 'loads')
+local foreign = type(stored) == 'table' and stored.err
+local newest = not foreign and tonumber(stored or '0') or 0
 if newest > now + 60000000 then newest = 0 end -- none of ours: no clock is set back that far
 if ARGV[1] ~= '1' then return {string.format('%.0f', math.max(now, newest))} end
 local n = string.format('%.0f', math.max(now, newest + 1))
-if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
+if foreign then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'loads', n)
-if kind ~= 'hash' and kind ~= 'none' then return {n, KEYS[1]} end
+if foreign then return {n, KEYS[1]} end
 return {n}

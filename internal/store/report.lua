@@ -8,18 +8,22 @@
 -- Returns the keys that had another type, which nobody but a replica has any
 -- business with, and were replaced.
 local replaced = {}
-for i, want in ipairs({'zset', 'hash'}) do
-  local kind = redis.call('TYPE', KEYS[i])['ok']
-  if kind ~= 'none' and kind ~= want then
-    redis.call('UNLINK', KEYS[i])
-    replaced[#replaced + 1] = KEYS[i]
-  end
+
+-- put runs a command on one of our keys, and first makes room for it where
+-- another type of key stands.
+local function put(key, command, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  redis.call('UNLINK', key)
+  replaced[#replaced + 1] = key
+  return redis.call(command, key, ...)
 end
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local stamp = string.format('%.0f', now)
-local new = redis.call('ZADD', KEYS[1], stamp, ARGV[1])
-redis.call('HSET', KEYS[2], unpack(ARGV, 5))
+local new = put(KEYS[1], 'ZADD', stamp, ARGV[1])
+put(KEYS[2], 'HSET', unpack(ARGV, 5))
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - tonumber(ARGV[3])))
 if new == 1 then
