@@ -28,7 +28,7 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 	}
 	var changes []snapshot.Change
 	var refused snapshot.Refused
-	for _, kind := range r.req.Kinds {
+	for _, kind := range r.judged() {
 		cand := candidates[kind]
 		if cand == nil {
 			return nil, nil, fmt.Errorf("load source: no %s in it: %w", kind, snapshot.ErrInvalid)
@@ -39,7 +39,7 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 			return nil, nil, err
 		case no != nil:
 			refused = append(refused, no)
-		default:
+		case slices.Contains(r.req.Kinds, kind):
 			change.Expect = head.Tags[kind]
 			changes = append(changes, change)
 		}
@@ -48,6 +48,16 @@ func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.
 		changes = slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Kind.FromCatalog() })
 	}
 	return changes, refused, nil
+}
+
+// judged lists the kinds that a warm looks at: those asked for and, with models,
+// the channels. Models are made of the channels of the same load, and only the
+// channels can be judged: a load that lost its rows has no models either.
+func (r *run) judged() []snapshot.Kind {
+	if slices.Contains(r.req.Kinds, snapshot.Models) && !slices.Contains(r.req.Kinds, snapshot.Channels) {
+		return append([]snapshot.Kind{snapshot.Channels}, r.req.Kinds...)
+	}
+	return r.req.Kinds
 }
 
 // judgeKind compares one candidate with what is current.

@@ -153,9 +153,7 @@ func (w *Warmer) next() *call {
 	return w.pending[0]
 }
 
-// closeCall ends the joining of c and returns what it has to do. Models are made
-// of the channels of the same load, and only the channels can be judged: a load
-// that lost its rows has no models either.
+// closeCall ends the joining of c and returns what it has to do.
 func (w *Warmer) closeCall(c *call) Request {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,9 +161,6 @@ func (w *Warmer) closeCall(c *call) Request {
 		if w.pending[i] == c {
 			w.pending[i] = nil
 		}
-	}
-	if slices.Contains(c.req.Kinds, snapshot.Models) && !slices.Contains(c.req.Kinds, snapshot.Channels) {
-		c.req.Kinds = append(c.req.Kinds, snapshot.Channels)
 	}
 	slices.SortFunc(c.req.Kinds, func(a, b snapshot.Kind) int { return a.Index() - b.Index() })
 	return c.req

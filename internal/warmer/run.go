@@ -130,7 +130,7 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 // ahead of meanwhile is a late one, and no source that went back.
 func (r *run) noteFloors() {
 	r.floors = make(map[snapshot.Kind]snapshot.Order, len(r.req.Kinds))
-	for _, kind := range r.req.Kinds {
+	for _, kind := range r.judged() {
 		r.floors[kind] = r.w.serving.Floor(kind)
 	}
 }
@@ -140,10 +140,10 @@ func (r *run) noteFloors() {
 // copy of it may say less. Nor does a copy that cannot be read say anything, and
 // its meta still does.
 func (r *run) askOrders(ctx context.Context, bases map[snapshot.Kind]*snapshot.Snapshot) error {
-	if !r.loaded && len(bases) == len(r.req.Kinds) {
+	if !r.loaded && len(bases) == len(r.judged()) {
 		return nil
 	}
-	standings, err := r.w.st.Standings(ctx, r.req.Kinds)
+	standings, err := r.w.st.Standings(ctx, r.judged())
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (r *run) bases(ctx context.Context, head snapshot.Head) (map[snapshot.Kind]
 	if !head.Known() || r.rebuild || r.req.Rebuild {
 		return out, nil
 	}
-	for _, kind := range r.req.Kinds {
+	for _, kind := range r.judged() {
 		tag := head.Tags[kind]
 		if tag == "" {
 			continue
