@@ -314,6 +314,14 @@ func parseID(s string, seq uint64) (id, bool) {
 func (d *dataSet) streams(args []string) any {
 	key := args[1]
 	e := d.get(key)
+	if args[0] == "xadd" { // the id is judged before the key
+		switch at, ok := parseID(args[2], 0); {
+		case !ok:
+			return fault("ERR Invalid stream ID specified as stream command argument")
+		case at == id{}:
+			return fault("ERR The ID specified in XADD must be greater than 0-0")
+		}
+	}
 	if e != nil && e.kind != aStream {
 		return wrongType
 	}
@@ -324,13 +332,8 @@ func (d *dataSet) streams(args []string) any {
 		}
 		return int64(len(e.stream))
 	case "xadd":
-		at, ok := parseID(args[2], 0)
-		switch {
-		case !ok:
-			return fault("ERR Invalid stream ID specified as stream command argument")
-		case at == id{}:
-			return fault("ERR The ID specified in XADD must be greater than 0-0")
-		case e != nil && at.compare(e.last) <= 0:
+		at, _ := parseID(args[2], 0)
+		if e != nil && at.compare(e.last) <= 0 {
 			return fault("ERR The ID specified in XADD is equal or smaller than the target stream top item")
 		}
 		e = d.put(key, aStream)

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,10 +90,7 @@ func (d *dataSet) begin() {
 
 // clone copies the data set. Both go on by themselves.
 func (d *dataSet) clone() *dataSet {
-	c := &dataSet{keys: make(map[string]*entry, len(d.keys)), undo: slices.Clone(d.undo), next: d.next, ledger: d.ledger}
-	for k, e := range d.keys {
-		c.keys[k] = e
-	}
+	c := &dataSet{keys: maps.Clone(d.keys), undo: slices.Clone(d.undo), next: d.next, ledger: d.ledger}
 	c.begin()
 	d.begin() // neither owns what both show
 	return c

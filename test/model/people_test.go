@@ -35,12 +35,14 @@ func (s *sim) warm(p *process, force bool, want []snapshot.Kind) {
 	if force {
 		p.forced.Add(1)
 		s.source.forced++
+		s.source.forcing++
 	}
 	s.ask(p, 30*time.Second, func(ctx context.Context) func() {
 		res, err := p.warmer.Warm(ctx, warmer.Request{Kinds: want, Force: force, Reason: "asked for"})
 		return func() {
 			if force {
 				p.forced.Add(-1)
+				s.source.forcing--
 			}
 			if err != nil {
 				return

@@ -284,7 +284,7 @@ func (l underLock) Try(ctx context.Context, f func(context.Context, string) erro
 
 func (l underLock) watched(f func(context.Context, string) error) lease.Func {
 	return func(ctx context.Context, h lease.Held) error {
-		done := l.p.sim.enters(l.p, ctx)
+		done := l.p.sim.enters(ctx, l.p)
 		defer done()
 		return f(ctx, h.Value)
 	}

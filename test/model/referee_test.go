@@ -41,18 +41,19 @@ type holder struct {
 
 // referee knows what may not happen, and looks for it after every step.
 type referee struct {
-	s       *sim
-	tags    map[named]*origin
-	heads   [][4]snapshot.Tag // every head there was
-	publish string            // SHA-1 of publish.lua
-	bell    string            // and of invalidate.lua
-	losses  int               // how often Redis lost something
-	history *chronicle        // nil: nobody wants one
-	checks  int
+	s        *sim
+	tags     map[named]*origin
+	lineages map[string]bool   // that were published
+	heads    [][4]snapshot.Tag // every head there was
+	publish  string            // SHA-1 of publish.lua
+	bell     string            // and of invalidate.lua
+	losses   int               // how often Redis lost something
+	history  *chronicle        // nil: nobody wants one
+	checks   int
 }
 
 func newReferee(s *sim) *referee {
-	return &referee{s: s, tags: map[named]*origin{}, heads: [][4]snapshot.Tag{{}}}
+	return &referee{s: s, tags: map[named]*origin{}, lineages: map[string]bool{}, heads: [][4]snapshot.Tag{{}}}
 }
 
 // request is what the referee reads of a publication.
@@ -261,11 +262,12 @@ func (r *referee) judge(d *dataSet, m moment) {
 			r.s.fail("published %s although it is pinned", k.Name)
 		case m.incarnation == d.ledger.incarnation && version <= d.ledger.versions[i]:
 			r.s.fail("version %d of %s was used before: there was %d", version, k.Name, d.ledger.versions[i])
-		case m.orders[i].Lineage != "" && order.Lineage != m.orders[i].Lineage && r.s.source.forced == 0:
+		case m.orders[i].Lineage != "" && order.Lineage != m.orders[i].Lineage && r.s.source.forced == 0 && !r.lineages[order.Lineage]:
 			r.s.fail("published %s at %s over %s, and nobody forced another lineage", k.Name, order, m.orders[i])
 		case i < 3 && !slices.Contains(r.s.source.legit[i][order], digest):
 			r.s.fail("published %s at %s with the content %s, which the source never had there", k.Name, order, digest)
 		}
+		r.lineages[order.Lineage] = true
 	}
 }
 
@@ -435,8 +437,8 @@ func (r *referee) content(p *process, v *replica.View) {
 
 // oneHead judges that the good copies of a view stood in one head together.
 func (r *referee) oneHead(p *process, v *replica.View) {
-	for i := len(r.heads) - 1; i >= 0; i-- {
-		if agrees(v, r.heads[i]) {
+	for _, head := range slices.Backward(r.heads) {
+		if agrees(v, head) {
 			return
 		}
 	}
@@ -471,7 +473,7 @@ func (r *referee) freshness(p *process, v *replica.View) {
 }
 
 // enters notes that p works under the warm lock.
-func (s *sim) enters(p *process, ctx context.Context) func() {
+func (s *sim) enters(ctx context.Context, p *process) func() {
 	h := &holder{p: p, ctx: ctx, server: p.server}
 	s.mu.Lock()
 	defer s.mu.Unlock()

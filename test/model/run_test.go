@@ -72,8 +72,36 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// TestASeedRepeatsItsRuns plays the same seed twice: what is found can be looked
+// at again. Where two timers of one loop end at the same moment Go itself throws
+// dice, so that a few runs part.
+func TestASeedRepeatsItsRuns(t *testing.T) {
+	const runs = 40
+	binary := build(t, "")
+	var prints [2][]string
+	for i := range prints {
+		out, err := runWorker(t.Context(), binary, testkit.Seed(), time.Minute, "-rapid.checks="+strconv.Itoa(runs))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, untilRepeated(out))
+		}
+		_, all, _ := strings.Cut(out, "prints ")
+		prints[i] = strings.Fields(all)[:runs]
+	}
+	same := 0
+	for i := range runs {
+		if prints[0][i] == prints[1][i] {
+			same++
+		}
+	}
+	t.Logf("figure: runs that a seed repeats step by step: %d of %d (bar: half)", same, runs)
+	if same < runs/2 {
+		t.Errorf("seed %d repeated %d of %d runs", testkit.Seed(), same, runs)
+	}
+}
+
 var (
 	doneForm   = regexp.MustCompile(`played (\d+) steps in (\d+) runs`)
+	partedForm = regexp.MustCompile(`Original traceback \((after .*)`)
 	caughtForm = regexp.MustCompile(`(?:failed|panic) after (\d+) tests: (.*)`)
 )
 
@@ -81,10 +109,17 @@ var (
 func work(t *testing.T) {
 	p := newPool()
 	steps, tests := 0, 0
-	defer func() { t.Logf("played %d steps in %d runs", steps, tests) }()
+	var prints []string // of the first runs
+	defer func() {
+		t.Logf("played %d steps in %d runs", steps, tests)
+		t.Logf("prints %s", strings.Join(prints, " "))
+	}()
 	rapid.Check(t, func(t *rapid.T) {
+		p.print = 0
 		steps += play(t, p, nil)
-		tests++
+		if tests++; len(prints) < 100 {
+			prints = append(prints, strconv.FormatUint(p.print, 16))
+		}
 	})
 }
 

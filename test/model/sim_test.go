@@ -38,8 +38,6 @@ type gate struct {
 	err     error
 	done    chan struct{}
 	gone    bool // its caller has given up; what it asks for may still be done
-	ran     bool // it was done once already, and the answer lost
-	txn     bool
 }
 
 // server is one Redis.
@@ -58,8 +56,16 @@ type bell struct {
 
 // pool keeps what is dear to make: clients and the interpreter.
 type pool struct {
+	print uint64 // of all that happened, FNV-1a
 	lua   *interpreter
 	wires []*wires
+}
+
+// note adds to the print of what happened.
+func (p *pool) note(what string) {
+	for i := range len(what) {
+		p.print = (p.print ^ uint64(what[i])) * 1099511628211
+	}
 }
 
 func newPool() *pool { return &pool{lua: newInterpreter()} }

@@ -28,15 +28,16 @@ type catalog struct {
 
 // source is the SQL database.
 type source struct {
-	now    *catalog
-	past   []*catalog // backups
-	config int64
-	edits  int                                     // makes every change a new content
-	legit  [3]map[snapshot.Order][]snapshot.Digest // what the source ever was
-	loads  int
-	glitch int // what loads return: 0 the truth, 1 nothing, 2 one channel, 3 no rules
-	forced int // warms that were forced since the source last went back or was replaced
-	went   int // how often it was restored or replaced
+	now     *catalog
+	past    []*catalog // backups
+	config  int64
+	edits   int                                     // makes every change a new content
+	legit   [3]map[snapshot.Order][]snapshot.Digest // what the source ever was
+	loads   int
+	glitch  int // what loads return: 0 the truth, 1 nothing, 2 one channel, 3 no rules
+	forcing int // forced warms under way: they may load what comes now
+	forced  int // warms that were forced since the source last went back or was replaced
+	went    int // how often it was restored or replaced
 }
 
 const manyChannels, manyRules = 5, 4
@@ -179,7 +180,7 @@ func (s *source) restore(n int) {
 	}
 	c := *s.past[len(s.past)-1-n%min(len(s.past), 4)]
 	s.went++
-	s.forced = 0
+	s.forced = s.forcing
 	s.become(&c)
 }
 
@@ -194,7 +195,7 @@ func (s *source) replace(n int) {
 		c.lineage = snapshot.NewLineage(time.Now().Add(-time.Hour), "")
 	}
 	s.went++
-	s.forced = 0
+	s.forced = s.forcing
 	s.become(&c)
 }
 

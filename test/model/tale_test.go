@@ -25,6 +25,11 @@ func (s *sim) tell(what, who string, g *gate) {
 	if g != nil {
 		e.who, e.cmds, e.reply = g.p.id+" "+g.what, g.cmds, g.replies
 	}
+	s.pool.note(what)
+	s.pool.note(e.who)
+	if len(e.cmds) > 0 {
+		s.pool.note(e.cmds[0][0])
+	}
 	if len(s.tale) >= 2*taleLength {
 		s.tale = append(s.tale[:0], s.tale[taleLength:]...)
 	}
