@@ -51,7 +51,7 @@ var mutants = []mutant{
 	{"empty", "a read that brought nothing", []edit{{"snapshot/guard.go", "case got == 0 && removed > 0:", "case false:"}}},
 	{"shrink", "a read that lost most rows", []edit{{"snapshot/guard.go", "case had >= g.MinForShrink && ", "case false && "}}},
 	{"lineage", "a source that was replaced", []edit{{"warmer/guard.go", "if current.IsZero() || (", "if true || ("}}},
-	{"orders", "another source where a copy cannot be read", []edit{{"warmer/run.go", "if !r.loaded && len(bases) == len(r.req.Kinds) {", "if !r.loaded {"}}},
+	{"orders", "another source where a copy cannot be read", []edit{{"warmer/run.go", "if !r.loaded && len(bases) == len(r.judged()) {", "if !r.loaded {"}}},
 	{"models", "models of a read that lost the channels", []edit{{
 		"warmer/request.go", "if slices.Contains(c.req.Kinds, snapshot.Models) && ", "if false && ",
 	}}},
