@@ -53,7 +53,7 @@ var mutants = []mutant{
 	{"lineage", "a source that was replaced", []edit{{"warmer/guard.go", "if current.IsZero() || (", "if true || ("}}},
 	{"orders", "another source where a copy cannot be read", []edit{{"warmer/run.go", "if !r.loaded && len(bases) == len(r.judged()) {", "if !r.loaded {"}}},
 	{"models", "models of a read that lost the channels", []edit{{
-		"warmer/request.go", "if slices.Contains(c.req.Kinds, snapshot.Models) && ", "if false && ",
+		"warmer/judge.go", "if slices.Contains(r.req.Kinds, snapshot.Models) && ", "if false && ",
 	}}},
 	{"source's copy", "a bad read where Redis is silent", []edit{{"replica/source.go", "if no := refuse(guards, s.snap, snap.Set); no != nil {", "if no := refuse(guards, nil, snap.Set); no != nil {"}}},
 	{"source's floor", "an older source where Redis is silent", []edit{{"replica/source.go", "case snap.Meta.Order.Compare(s.floor) < 0:", "case false:"}}},
