@@ -28,6 +28,13 @@ func at(v uint64, wrong ...string) observer.State {
 	return s
 }
 
+// renumbered is version v as a data set that began later numbers it.
+func renumbered(v, number uint64) observer.State {
+	s := at(v)
+	s.Tag = snapshot.NewTag(number, snapshot.Digest(v)<<32)
+	return s
+}
+
 // step is what one round sees of channels.
 type step struct {
 	after     time.Duration
@@ -99,6 +106,8 @@ func TestWhatCountsAsDisagreement(t *testing.T) {
 		{"a flush begins the numbers anew", append(steady(0, s, step{published: at(40), replica: at(40)}), steady(3*s/2, 6*s, step{published: at(1), replica: at(1)})...), [3]int64{}, ""},
 		{"each reading comes before the next version", ahead(), [3]int64{}, ""},
 		{"a version of the data set after a flush is older by a moment", append(append(steady(0, 4*s, step{published: at(40), replica: at(40)}), steady(9*s/2, 6*s, step{published: at(1), replica: at(1)})...), step{after: 13 * s / 2, published: at(2), replica: at(1)}), [3]int64{}, ""},
+		{"a replica was read after a flush that we have not seen yet", append(steady(0, 4*s, step{published: at(7), replica: at(7)}), append(steady(9*s/2, 6*s, step{published: at(8), replica: at(8)}), step{after: 13 * s / 2, published: at(8), replica: renumbered(9, 1)})...), [3]int64{}, ""},
+		{"the same content under the number of another data set", steady(0, 6*s, step{published: at(7), replica: renumbered(7, 3)}), [3]int64{}, ""},
 		{"an invalid kind is known to be invalid", steady(0, 6*s, step{published: invalid, replica: invalid}), [3]int64{}, ""},
 		{"an invalid kind is served as good", append(steady(0, 0, step{published: at(7), replica: at(7)}), steady(s/2, 3*s, step{published: invalid, replica: at(7)})...), [3]int64{4, 2, 0}, "an older version is served"},
 		{"nothing is served", steady(0, 3*s, step{published: at(7), replica: observer.State{Count: 1}}), [3]int64{5, 3, 0}, "nothing is served"},
