@@ -31,14 +31,14 @@ func queryOf(r *http.Request) (url.Values, error) {
 	return q, nil
 }
 
-// intParam reads a whole number from low to high, and def where name is absent.
-func intParam(q url.Values, name string, def, low, high int) (int, error) {
+// intParam reads a whole number from 1 to high, and def where name is absent.
+func intParam(q url.Values, name string, def, high int) (int, error) {
 	if !q.Has(name) {
 		return def, nil
 	}
 	n, err := strconv.Atoi(q.Get(name))
-	if err != nil || n < low || n > high {
-		return 0, badField(name, "is %q, want a whole number from %d to %d", clip(q.Get(name), 30), low, high)
+	if err != nil || n < 1 || n > high {
+		return 0, badField(name, "is %q, want a whole number from 1 to %d", clip(q.Get(name), 30), high)
 	}
 	return n, nil
 }
@@ -55,7 +55,7 @@ func waitOf(r *http.Request) (waiting, error) {
 	if err != nil {
 		return waiting{}, err
 	}
-	ms, err := intParam(q, "timeoutMs", int(defaultWait.Milliseconds()), 1, int(maxWait.Milliseconds()))
+	ms, err := intParam(q, "timeoutMs", int(defaultWait.Milliseconds()), int(maxWait.Milliseconds()))
 	switch {
 	case err != nil:
 		return waiting{}, err

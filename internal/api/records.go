@@ -70,7 +70,7 @@ func (a *API) records(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, err := intParam(q, "limit", defaultLimit, 1, maxLimit)
+	limit, err := intParam(q, "limit", defaultLimit, maxLimit)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func verifyRequestOf(r *http.Request) (snapshot.VerifyRequest, error) {
 		return snapshot.VerifyRequest{}, err
 	}
 	req := snapshot.VerifyRequest{Kinds: snapshot.Kinds, Redis: true, Source: true}
-	if req.Sample, err = intParam(q, "sample", 0, 1, maxSample); err != nil {
+	if req.Sample, err = intParam(q, "sample", 0, maxSample); err != nil {
 		return req, err
 	}
 	if q.Has("kinds") {
@@ -184,7 +184,7 @@ func (a *API) fingerprints(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	limit, err := intParam(q, "limit", maxLimit, 1, maxImprints)
+	limit, err := intParam(q, "limit", maxLimit, maxImprints)
 	if err != nil {
 		return err
 	}

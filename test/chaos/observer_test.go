@@ -184,10 +184,11 @@ func TestRecordCorruptedInRedis(t *testing.T) {
 	}
 	began := time.Now()
 	testkit.Eventually(t, 20*time.Second, "it is published again", func() error {
-		if now, err := f.Client.HGet(t.Context(), key, id).Result(); err != nil || now != was {
-			return fmt.Errorf("%v %v", now, err)
+		now, err := f.Client.HGet(t.Context(), key, id).Result()
+		if err == nil && now != was {
+			err = fmt.Errorf("it is %q", now)
 		}
-		return nil
+		return err
 	})
 	t.Logf("figure: a record overwritten in Redis is found and published again after %s (audit each 2s)", ms(time.Since(began)))
 	if tag := f.WaitTags(10 * time.Second)[snapshot.Channels]; tag == before {
