@@ -163,6 +163,7 @@ func TestMutantsAreCaught(t *testing.T) {
 				rows[row] = table.Row{m.name, m.guard, "no", ""}
 				return
 			}
+			t.Logf("mutant %s: caught in run %d", m.name, n)
 			rows[row] = table.Row{m.name, m.guard, n, short(by, 110)}
 		})
 	}
