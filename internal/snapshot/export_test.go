@@ -1,16 +1,16 @@
 package snapshot
 
-import "testing"
+import (
+	"maps"
+	"testing"
+)
 
 // LaterForm makes Channels have another form from schema on, which of turns
 // into the one before, until the test ends.
 func LaterForm(t *testing.T, schema int, of func(record any) any) {
 	was := forms
 	t.Cleanup(func() { forms = was })
-	forms = map[Kind][]form{}
-	for kind, all := range was {
-		forms[kind] = all
-	}
+	forms = maps.Clone(was)
 	old := append([]form{}, was[Channels]...)
 	old[len(old)-1].of = of
 	forms[Channels] = append(old, form{since: schema})

@@ -38,7 +38,7 @@ func say(lines ...string) func(context.Context, *testkit.RedisServer, *redis.Con
 	return func(ctx context.Context, _ *testkit.RedisServer, c *redis.Conn) error {
 		for _, line := range lines {
 			var args []any
-			for _, word := range strings.Fields(line) {
+			for word := range strings.FieldsSeq(line) {
 				if word == "''" {
 					word = ""
 				}

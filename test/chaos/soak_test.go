@@ -39,7 +39,7 @@ const (
 func TestSoak(t *testing.T) {
 	o := soakOptions{replicas: 8, warmUp: time.Second, span: 16 * time.Second, between: 1500 * time.Millisecond}
 	if testkit.Long() > 0 {
-		o = soakOptions{replicas: 64, warmUp: 90 * time.Second, span: min(14*time.Minute, testkit.Long()), between: 10 * time.Second}
+		o = soakOptions{replicas: 64, warmUp: 5 * time.Minute, span: min(14*time.Minute, testkit.Long()), between: 10 * time.Second}
 	}
 	s := startSoak(t, o)
 	s.run(o.warmUp, false) // pools and buffers are as large as they get after every fault was there once

@@ -111,7 +111,7 @@ func patched(name string, patches map[string][]string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	list, err := overlay(dir, patches)
 	if err != nil {
 		return "", err
