@@ -8,18 +8,27 @@
 --
 -- Returns the new tags in the order of the kinds, or an empty list when there
 -- is no head: then nothing is current anyway.
-local kind = redis.call('TYPE', KEYS[2])['ok']
-if kind ~= 'none' and kind ~= 'hash' then redis.call('DEL', KEYS[2]) end
-if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
-if redis.call('HEXISTS', KEYS[1], 'incarnation') == 0 then return {} end
+local function is(key, want) return redis.call('TYPE', key)['ok'] == want end
+
+-- Nothing is written before all is read: Redis does not undo a script.
+local versions = {}
+local known = is(KEYS[1], 'hash') and redis.call('HEXISTS', KEYS[1], 'incarnation') == 1
+if known then
+  for i = 5, #ARGV do
+    local head, meta = redis.call('HGET', KEYS[1], ARGV[i]), KEYS[i - 2]
+    local version = string.match(head or '', '^%d+')
+    if not version and is(meta, 'hash') then version = redis.call('HGET', meta, 'version') end
+    versions[i] = tonumber(version or '0') or 0
+  end
+end
+if not is(KEYS[2], 'none') and not is(KEYS[2], 'hash') then redis.call('DEL', KEYS[2]) end
+if tonumber(ARGV[4]) > 0 then redis.pcall('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
+if not known then return {} end
 local tags = {}
 for i = 5, #ARGV do
-  local kind = ARGV[i]
-  local head = redis.call('HGET', KEYS[1], kind)
-  local version = tonumber(string.match(head or '', '^%d+') or redis.call('HGET', KEYS[i - 2], 'version') or '0')
-  local tag = string.format('%.0f', version + 1) .. '-invalid'
-  redis.call('HSET', KEYS[1], kind, tag)
-  redis.pcall('PUBLISH', ARGV[1], cjson.encode({event = 'invalidated', kind = kind, tag = tag, by = ARGV[2], reason = ARGV[3]}))
+  local tag = string.format('%.0f', versions[i] + 1) .. '-invalid'
+  redis.call('HSET', KEYS[1], ARGV[i], tag)
+  redis.pcall('PUBLISH', ARGV[1], cjson.encode({event = 'invalidated', kind = ARGV[i], tag = tag, by = ARGV[2], reason = ARGV[3]}))
   tags[#tags + 1] = tag
 end
 return tags

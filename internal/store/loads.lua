@@ -10,9 +10,11 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local stored = redis.pcall('HGET', KEYS[1], 'loads')
-local foreign = type(stored) == 'table' and stored.err
+local failed = type(stored) == 'table' and stored.err
+local foreign = failed and string.find(failed, 'WRONGTYPE', 1, true)
+if failed and not foreign then return redis.error_reply(failed) end
 local newest = not foreign and tonumber(stored or '0') or 0
-if newest > now + 60000000 then newest = 0 end -- none of ours: no clock is set back that far
+if newest > now + 86400000000 then newest = 0 end -- none of ours: no two clocks are a day apart
 if ARGV[1] ~= '1' then return {string.format('%.0f', math.max(now, newest))} end
 local n = string.format('%.0f', math.max(now, newest + 1))
 if foreign then redis.call('DEL', KEYS[1]) end

@@ -70,7 +70,7 @@ local function keysOf(i)
 end
 
 -- Checks. The first finding ends the script.
-local metas = {}
+local metas, seen = {}, false
 for i, k in ipairs(req.kinds) do
   local _, meta = keysOf(i)
   metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision', 'version')
@@ -78,12 +78,21 @@ for i, k in ipairs(req.kinds) do
     if k.mode ~= 'whole' then return {'damaged', k.name} end
     metas[i] = {}
   end
-  if metas[i][1] == req.attempt then
-    -- An ACL that forbids a command can end a script midway. Only the head says
-    -- that all of it was done.
-    if k.mode == 'touch' or current[k.name] == k.tag then return {'done'} end
-    return {'damaged', k.name}
+  if metas[i][1] == req.attempt then seen = true end
+end
+-- An ACL that forbids a command can end a script midway. Only the head says of
+-- every kind that it was done.
+if seen then
+  local missing
+  for i, k in ipairs(req.kinds) do
+    local at = current[k.name] or ''
+    if metas[i][1] ~= req.attempt or (k.mode ~= 'touch' and at ~= k.tag) then
+      if at ~= k.expect and at ~= k.tag then return {'head', k.name} end
+      missing = missing or k.name
+    end
   end
+  if missing then return {'damaged', missing} end
+  return {'done'}
 end
 if writes and redis.pcall('GET', KEYS[2]) ~= req.lock then return {'lease'} end
 if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end

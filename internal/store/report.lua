@@ -10,10 +10,12 @@
 local replaced = {}
 
 -- put runs a command on one of our keys, and first makes room for it where
--- another type of key stands.
+-- another type of key stands. Any other error, such as that memory is full, ends
+-- the script and leaves everything as it is.
 local function put(key, command, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) ~= 'table' or not reply.err then return reply end
+  if not string.find(reply.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
   redis.call('UNLINK', key)
   replaced[#replaced + 1] = key
   return redis.call(command, key, ...)

@@ -34,7 +34,7 @@ var mutants = []mutant{
 	{"lock", "a warm whose lease ended", []edit{{publishLua, "if writes and redis.pcall('GET', KEYS[2]) ~= req.lock then return {'lease'} end\n", "\n"}}},
 	{"head", "a load that began before somebody else published", []edit{{publishLua, "  if (current[k.name] or '') ~= k.expect then return {'head', k.name} end\n", "\n"}}},
 	{"incarnation", "a publication for another data set", []edit{{publishLua, "if (current['incarnation'] or '') ~= req.incarnation then return {'head', ''} end\n", "\n"}}},
-	{"attempt", "the second run of what was applied", []edit{{publishLua, "  if metas[i][1] == req.attempt then\n", "  if false then\n"}}},
+	{"attempt", "the second run of what was applied", []edit{{publishLua, "  if metas[i][1] == req.attempt then seen = true end\n", "\n"}}},
 	{"version", "a version that was used before", []edit{{publishLua, "        if n >= tonumber(k.version) then", "        if false then"}}},
 	{"pin", "a warm against an operator's will", []edit{{publishLua, "    if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then", "    if false then"}}},
 	{"size", "a change onto a snapshot that lost its records", []edit{{publishLua, "      if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end\n", "\n"}}},
