@@ -30,6 +30,9 @@ const (
 	// restful is how far the end of a lock may seem to move although nobody
 	// refreshed it: two looks are not equally fast.
 	restful = 250 * time.Millisecond
+	// longest is how long a lock of any replica may run: they need not have the
+	// same TTL while that is being changed.
+	longest = 10 * time.Minute
 )
 
 // standing is what a look at the lock found.
@@ -114,7 +117,11 @@ func (l *Lease) clear() {
 // judgeLocked brings l.stray up to date with what was found at now.
 func (l *Lease) judgeLocked(s standing, now time.Time) *stray {
 	isString := s.kind == "string"
-	if s.kind == "none" || (isString && s.left != forever && s.left <= l.ttl) {
+	runs := l.ttl
+	if len(s.value) >= tokenChars {
+		runs = max(runs, longest)
+	}
+	if s.kind == "none" || (isString && s.left != forever && s.left <= runs) {
 		l.stray = nil
 		return nil
 	}

@@ -73,7 +73,7 @@ func TestAKeyThatNobodyHoldsIsNamedAndTakenAway(t *testing.T) {
 func TestALockThatIsRefreshedIsLeftAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		c, _ := w.client(nil)
-		terms, _ := campaign(t, newLease(t, c, "k", lease.Options{TTL: 6 * ttl})) // set up otherwise
+		terms, _ := campaign(t, newLease(t, c, "k", lease.Options{TTL: 50 * ttl})) // set up otherwise
 		term := <-terms
 		other, _ := w.client(nil)
 		rival := newLease(t, other, "k", lease.Options{TTL: ttl})

@@ -43,6 +43,7 @@ var postgresDialect = dialect{
 	clock:     "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
 	forUpdate: " FOR UPDATE",
 	oneMoment: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+	patience:  "SET LOCAL lock_timeout = '500ms'",
 
 	listTriggers: `SELECT t.tgname, '' FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 		WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND pg_table_is_visible(c.oid)`,

@@ -102,6 +102,11 @@ func (t *tx) makeTriggers(ctx context.Context, missing []trigger) error {
 	if err != nil {
 		return err
 	}
+	if t.dialect().patience != "" {
+		if err := t.exec(ctx, "bound the wait for tables", t.dialect().patience); err != nil {
+			return err
+		}
+	}
 	for _, statement := range functions {
 		if err := t.exec(ctx, "make a trigger's function", statement); err != nil {
 			return err

@@ -15,6 +15,9 @@ type dialect struct {
 	clock     string         // expression: the database's time in Unix milliseconds
 	forUpdate string         // clause that locks the rows a SELECT returns
 	oneMoment *sql.TxOptions // of a transaction that sees one state of all tables
+	// patience bounds how long the transaction waits for a table: whoever comes
+	// after it waits behind it. "" where nobody does.
+	patience string
 	// listTriggers is a query for the triggers that work: their names, and their
 	// text where the database keeps it as it was given.
 	listTriggers string
