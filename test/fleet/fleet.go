@@ -195,14 +195,10 @@ func (f *Fleet) Refresher() *Replica {
 	return f.Replicas[i]
 }
 
-// Loads is how often the fleet has loaded its source, as Redis counts it.
+// Loads is how often the running replicas have read the whole source.
 func (f *Fleet) Loads() int {
 	f.tb.Helper()
-	n, err := f.Client.HGet(f.tb.Context(), f.Key("stats"), "loads").Int()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		f.tb.Fatalf("read the count of loads: %v", err)
-	}
-	return n
+	return int(f.Metric("routex_source_loads_total"))
 }
 
 // Metric adds up a metric over the running replicas; see Replica.Metric.

@@ -123,9 +123,10 @@ func (s *sim) receipt(p *process, tags map[snapshot.Kind]snapshot.Tag, losses in
 }
 
 // receipt judges a receipt: whoever counts as applied serves that tag or a
-// newer one of the same data set. What Redis lost meanwhile is lost.
+// newer one of the same data set. What Redis lost meanwhile is lost, and who asks
+// a master that was deposed hears what replicas said before they left it.
 func (r *referee) receipt(p *process, answer snapshot.Receipt, losses int) {
-	if r.losses != losses {
+	if r.losses != losses || p.server != r.s.master {
 		return
 	}
 	r.s.tell("receipt", p.id, nil)
