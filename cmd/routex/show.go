@@ -72,6 +72,7 @@ type replicaList struct {
 		HeartbeatAgeMs int64  `json:"heartbeatAgeMs"`
 		Since          int64  `json:"since"`
 		Skew           string `json:"skew"`
+		Held           string `json:"held"`
 	} `json:"replicas"`
 }
 
@@ -87,10 +88,13 @@ func (p *program) replicasCommand() *cobra.Command {
 func (p *program) printReplicas(list replicaList) {
 	header := append([]string{"ID", "ADDRESS", "ROLE", "STATE"}, kindNames()...)
 	header = append(header, "HEARTBEAT", "SINCE", "BUILD")
-	var rows, skewed [][]string
+	var rows, skewed, held [][]string
 	for _, r := range list.Replicas {
 		if r.Skew != "" {
 			skewed = append(skewed, []string{r.ID, r.Skew})
+		}
+		if r.Held != "" {
+			held = append(held, []string{r.ID, r.Held})
 		}
 		row := []string{r.ID, r.Address, string(r.Role), string(r.State)}
 		for _, k := range snapshot.Kinds {
@@ -101,6 +105,9 @@ func (p *program) printReplicas(list replicaList) {
 	p.table(header, rows)
 	if len(skewed) > 0 {
 		p.table([]string{"SKEWED", "WHY"}, skewed)
+	}
+	if len(held) > 0 {
+		p.table([]string{"HELD BACK", "WHY"}, held)
 	}
 }
 

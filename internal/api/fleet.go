@@ -21,6 +21,7 @@ type member struct {
 	Since          int64                          `json:"since"`          // Unix ms
 	Schema         int                            `json:"schema"`         // newest it reads
 	Skew           string                         `json:"skew,omitempty"` // what it cannot read
+	Held           string                         `json:"held,omitempty"` // what it does not step back to
 }
 
 // members is the list of live replicas.
@@ -38,7 +39,7 @@ func (a *API) replicas(w http.ResponseWriter, r *http.Request) error {
 		list.Replicas = append(list.Replicas, member{
 			ID: i.ID, Address: i.Address, Build: i.Build, Role: i.Role, State: i.State,
 			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(i.Since),
-			Schema: i.Schema, Skew: i.Skew,
+			Schema: i.Schema, Skew: i.Skew, Held: i.Held,
 		})
 	}
 	slices.SortFunc(list.Replicas, func(x, y member) int { return strings.Compare(x.ID, y.ID) })

@@ -65,7 +65,8 @@ type slot struct {
 type hold struct {
 	tag     snapshot.Tag
 	why     string
-	later   int // schema of a later release, which wrote it; 0: it is not that
+	below   bool // it is from below the floor
+	later   int  // schema of a later release, which wrote it; 0: it is not that
 	retryAt time.Time
 	wait    time.Duration
 }

@@ -55,7 +55,8 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			if got && g.snap.Meta.Order.Compare(s.floor) < 0 {
 				if g, got = s.lift(g); !got {
 					c.pulled(s.kind, g.snap.Tag, g.cause, "floor")
-					b.refuse(s, g.snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served", g.snap.Meta.Order, s.floor), c.o.Poll)
+					b.refuseBelow(s, g.snap, c.o.Poll)
+					c.reportNow.raise()
 					delete(ch.got, s.kind)
 				}
 			}
@@ -85,6 +86,15 @@ func (ch *chase) astray(kind snapshot.Kind, g pulled, h snapshot.Head) bool {
 	}
 	ch.missed[kind]++
 	return ch.missed[kind] > 1
+}
+
+// refuseBelow holds back content from below the floor. A refresher that finds
+// Redis behind its source mends that; if the source itself went back, only
+// people can say that it is meant.
+func (b *book) refuseBelow(s *slot, snap *snapshot.Snapshot, first time.Duration) {
+	b.refuse(s, snap.Tag, fmt.Sprintf("Redis went back to %s, %s was served; if the source was restored, warm with force and a reason to begin anew",
+		snap.Meta.Order, s.floor), first)
+	s.hold.below = true
 }
 
 // lift accepts content from below the floor if it is the very content served
@@ -165,9 +175,13 @@ func (c *Cache) logFaults(was, now []snapshot.Fault) {
 func (c *Cache) Floor() map[snapshot.Kind]snapshot.Order {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	floor := make(map[snapshot.Kind]snapshot.Order, len(c.book.slots))
-	for i := range c.book.slots {
-		if s := &c.book.slots[i]; !s.floor.IsZero() {
+	return c.book.floor()
+}
+
+func (b *book) floor() map[snapshot.Kind]snapshot.Order {
+	floor := make(map[snapshot.Kind]snapshot.Order, len(b.slots))
+	for i := range b.slots {
+		if s := &b.slots[i]; !s.floor.IsZero() {
 			floor[s.kind] = s.floor
 		}
 	}

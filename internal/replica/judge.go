@@ -83,6 +83,17 @@ func (b *book) skew() string {
 	return fmt.Sprintf("cannot read %s, only up to %d", strings.Join(parts, ", "), snapshot.Schema)
 }
 
+// below says in words what Redis holds from below the floor, and what to do.
+func (b *book) below() string {
+	var parts []string
+	for i := range b.slots {
+		if s := &b.slots[i]; s.hold.below && b.lookErr == nil && b.verdict(b.head, s) == held {
+			parts = append(parts, fmt.Sprintf("%s %s: %s", s.kind, s.hold.tag, s.hold.why))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
 // onlyBehind reports whether a pull is all that is needed.
 func (b *book) onlyBehind() bool {
 	for i := range b.slots {

@@ -30,6 +30,19 @@ func (o Order) IsZero() bool { return o == Order{} }
 // String is "LINEAGE@REVISION".
 func (o Order) String() string { return fmt.Sprintf("%s@%d", o.Lineage, o.Revision) }
 
+// ParseOrder reads what String writes. A lineage may hold an "@" of its own.
+func ParseOrder(s string) (Order, error) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return Order{}, fmt.Errorf("order %q, want LINEAGE@REVISION: %w", s, ErrInvalid)
+	}
+	revision, err := strconv.ParseInt(s[at+1:], 10, 64)
+	if err != nil || revision < 0 {
+		return Order{}, fmt.Errorf("order %q has no revision: %w", s, ErrInvalid)
+	}
+	return Order{Lineage: s[:at], Revision: revision}, nil
+}
+
 // NewLineage returns an id that sorts after the one given: 13 hexadecimal
 // digits of Unix milliseconds, a dash, 8 random digits.
 func NewLineage(now time.Time, after string) string {

@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -73,5 +74,21 @@ func TestTags(t *testing.T) {
 	}
 	if got := snapshot.NewTag(42, 0x9f3ac1d2_00000000); got != "42-9f3ac1d2" {
 		t.Errorf("NewTag = %q", got)
+	}
+}
+
+func TestParseOrder(t *testing.T) {
+	for text, want := range map[string]snapshot.Order{
+		"0190000000000-aaaaaaaa@7": {Lineage: "0190000000000-aaaaaaaa", Revision: 7},
+		"by hand@home@0":           {Lineage: "by hand@home"},
+	} {
+		if got, err := snapshot.ParseOrder(text); err != nil || got != want || got.String() != text {
+			t.Errorf("ParseOrder(%q) = %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0190000000000-aaaaaaaa", "a@", "a@x", "a@-1", "a@1.5"} {
+		if got, err := snapshot.ParseOrder(text); !errors.Is(err, snapshot.ErrInvalid) {
+			t.Errorf("ParseOrder(%q) = %v, %v; want ErrInvalid", text, got, err)
+		}
 	}
 }

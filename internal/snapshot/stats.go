@@ -28,6 +28,10 @@ type ReplicaInfo struct {
 	Since  time.Time // when it started, Redis time
 	Schema int       // newest schema it reads; releases that do not say so read FirstSchema
 	Skew   string    // what a later release wrote and it cannot read; "" for nothing
+	// Floor is the highest order it ever served of each kind, below which it
+	// never steps back. Releases that do not say so have none.
+	Floor map[Kind]Order
+	Held  string // what Redis holds from below its floor; "" for nothing
 	// HeartbeatAge is how long ago it last reported. Set by the store on reading.
 	HeartbeatAge time.Duration
 }

@@ -22,17 +22,29 @@ func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(),
 		"id", info.ID, "address", info.Address, "build", info.Build,
 		"role", string(info.Role), "state", string(info.State), "config", info.Config,
-		"schema", info.Schema, "skew", info.Skew,
+		"schema", info.Schema, "skew", info.Skew, "held", info.Held,
 	}
 	in := make([]string, len(snapshot.Kinds))
 	for i, kind := range snapshot.Kinds {
-		args = append(args, string(kind), string(info.Tags[kind]))
+		args = append(args, string(kind), string(info.Tags[kind]), floorField(kind), floorText(info.Floor[kind]))
 		in[i] = info.In[kind]
 	}
 	args = append(args, "incarnations", strings.Join(in, ","))
 	replaced, err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Slice()
 	s.replaced(replaced)
 	return s.fault("report replica", err)
+}
+
+// floorField names the field of replica:ID that holds the floor of a kind. It is
+// written also when there is none: a process that starts again under the same id
+// has not served what the one before it did.
+func floorField(kind snapshot.Kind) string { return "floor:" + string(kind) }
+
+func floorText(o snapshot.Order) string {
+	if o.IsZero() {
+		return ""
+	}
+	return o.String()
 }
 
 // Withdraw takes a replica out of the registry.
@@ -86,9 +98,13 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
 		Tags: map[snapshot.Kind]snapshot.Tag{}, In: map[snapshot.Kind]string{}, Config: number(row["config"]), Since: millis(row["since"]),
 		Schema: max(int(number(row["schema"])), snapshot.FirstSchema), Skew: row["skew"],
+		Floor: map[snapshot.Kind]snapshot.Order{}, Held: row["held"],
 	}
 	in := strings.Split(row["incarnations"], ",") // in the order of the kinds
 	for i, kind := range snapshot.Kinds {
+		if floor, err := snapshot.ParseOrder(row[floorField(kind)]); err == nil {
+			info.Floor[kind] = floor
+		}
 		if tag, err := snapshot.ParseTag(row[string(kind)]); err == nil && tag != "" {
 			info.Tags[kind] = tag
 			if i < len(in) {

@@ -122,3 +122,32 @@ func TestATagFromBeforeAFlushDoesNotCount(t *testing.T) {
 		t.Errorf("Replicas() = %+v, %v; want the data set that %s reported", live, err, live[1].ID)
 	}
 }
+
+// TestFloorsAreListed reports a floor, none, and one that is no order.
+func TestFloorsAreListed(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	floor := snapshot.Order{Lineage: "l1", Revision: 9}
+	const held = "channels 1-aaaaaaaa: Redis went back"
+	said := replica("a", "1-aaaaaaaa")
+	said.Floor, said.Held = map[snapshot.Kind]snapshot.Order{snapshot.Channels: floor}, held
+	again := said
+	again.ID = "b"
+	for _, info := range []snapshot.ReplicaInfo{said, again, replica("b", ""), replica("c", "")} {
+		if err := f.Report(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.raw.HSet(ctx, f.keys.Replica("c"), "floor:channels", "far").Err(); err != nil {
+		t.Fatal(err)
+	}
+	live, err := f.Replicas(ctx)
+	if err != nil || len(live) != 3 || live[0].Floor[snapshot.Channels] != floor || live[0].Held != held {
+		t.Fatalf("Replicas() = %+v, %v; want the floor of a and what it holds back", live, err)
+	}
+	for _, info := range live[1:] { // b has started again under its id
+		if len(info.Floor) != 0 || info.Held != "" {
+			t.Errorf("%s has the floors %v and holds back %q, want nothing", info.ID, info.Floor, info.Held)
+		}
+	}
+}

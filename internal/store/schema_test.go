@@ -99,7 +99,8 @@ func writtenBy(t *testing.T, f *fixture) written {
 	if err := f.Report(ctx, snapshot.ReplicaInfo{
 		ID: "r1", Address: "127.0.0.1:8080", Build: "1.0.0", Role: snapshot.Refresher, State: snapshot.StateFresh, Config: 1,
 		Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: first.Tag}, Schema: 1,
-		In: map[snapshot.Kind]string{snapshot.Channels: "0123456789abcdef"},
+		In:    map[snapshot.Kind]string{snapshot.Channels: "0123456789abcdef"},
+		Floor: map[snapshot.Kind]snapshot.Order{snapshot.Channels: {Lineage: "l1", Revision: 3}},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -178,6 +178,7 @@ type Member struct {
 	Since          int64                          `json:"since"`
 	Schema         int                            `json:"schema"`
 	Skew           string                         `json:"skew"`
+	Held           string                         `json:"held"`
 }
 
 // Stats asks for the counters of the fleet and the standing of this replica.
