@@ -178,7 +178,7 @@ const (
 func (b *book) verdict(h snapshot.Head, s *slot) verdict {
 	tag := h.Tags[s.kind]
 	switch {
-	case tag.HasContent() && s.tag() == tag && s.good() && !s.damaged:
+	case tag.HasContent() && s.tag() == tag && s.good() && !s.damaged && s.of(h):
 		return equal
 	case tag.HasContent() && s.hold.tag == tag:
 		return held
@@ -192,6 +192,14 @@ func (b *book) verdict(h snapshot.Head, s *slot) verdict {
 		return invalid
 	}
 	return missing
+}
+
+// of reports whether the order of what is held is that of h's data set. The same
+// tag in another one is the same content, and may stand at another place: of
+// another lineage, when one was begun meanwhile. A copy from a file has no data
+// set yet, and takes the first that names it.
+func (s *slot) of(h snapshot.Head) bool {
+	return s.incarnation == "" || s.incarnation == h.Incarnation
 }
 
 // wants reports whether the kind has to be there although no reader may be

@@ -69,3 +69,38 @@ func TestAStartAgainstAFlushedRedis(t *testing.T) {
 		})
 	}
 }
+
+// TestTheSameTagInAnotherDataSet flushes Redis and publishes the same content
+// as the same versions, of a lineage begun meanwhile. The content is here, its
+// place is not: who keeps the old one refuses the source when Redis is lost again.
+func TestTheSameTagInAnotherDataSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(5)
+		c := start(t, st, nil)
+		time.Sleep(time.Second)
+		was := c.Current().Snapshot(snapshot.Channels)
+		st.haves.take()
+		begun := snapshot.Order{Lineage: "0190000000009-bbbbbbbb", Revision: 2}
+		st.flush()
+		for _, kind := range snapshot.Kinds {
+			st.put(kind, records(kind, 5), begun)
+		}
+		time.Sleep(2 * time.Second)
+		now := c.Current().Snapshot(snapshot.Channels)
+		if now.Tag != was.Tag {
+			t.Fatalf("the tags are %s and %s, the test wants them equal", was.Tag, now.Tag)
+		}
+		for _, kind := range snapshot.Kinds {
+			if floor, at := c.Floor()[kind], c.Current().Snapshot(kind).Meta.Order; floor != begun || at != begun {
+				t.Errorf("%s is at %s and its floor is %s, want %s", kind, at, floor, begun)
+			}
+		}
+		wantState(t, c, snapshot.StateFresh)
+		for _, have := range st.haves.take() {
+			if have == nil {
+				t.Error("it was pulled whole, want its meta alone")
+			}
+		}
+	})
+}

@@ -116,7 +116,7 @@ func changes(base *View, chosen map[snapshot.Kind]pulled, damaged []snapshot.Kin
 	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(chosen))
 	for kind, g := range chosen {
 		was := base.Snapshot(kind)
-		if was == nil || slices.Contains(damaged, kind) || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag)) {
+		if was == nil || slices.Contains(damaged, kind) || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag || was.Meta.Order != g.snap.Meta.Order)) {
 			out[kind] = g.snap
 		}
 	}

@@ -101,8 +101,8 @@ func (c *Cache) errands(ch *chase) []errand {
 			continue
 		}
 		e := errand{kind: s.kind, tag: tag, dirty: s.dirty, cause: b.cause(s), have: g.snap}
-		if !ok && !s.damaged && s.tag() != "" && s.incarnation == b.head.Incarnation {
-			e.have = s.snap
+		if !ok && !s.damaged && s.tag() != "" && (s.incarnation == b.head.Incarnation || s.tag() == tag) {
+			e.have = s.snap // of another data set: only its order is read
 		}
 		out = append(out, e)
 	}

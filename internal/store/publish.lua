@@ -106,6 +106,9 @@ for i, k in ipairs(req.kinds) do
     if lineage > k.lineage or (lineage == k.lineage and (tonumber(revision) or 0) > tonumber(k.revision)) then
       return {'order', k.name, lineage, revision}
     end
+    -- A copy whose tag is the head's by chance, from another data set, says
+    -- another lineage: replicas have to be given that under a tag of its own.
+    if k.mode == 'touch' and lineage ~= k.lineage then return {'damaged', k.name} end
   end
   if k.mode ~= 'touch' then
     if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then return {'pinned', k.name} end

@@ -243,6 +243,22 @@ func TestATouchDoesNotHideAnEvictedMeta(t *testing.T) {
 	})
 }
 
+// TestATouchDoesNotMoveALineage publishes nothing new from a copy of another data
+// set, whose tag is the head's by chance and whose lineage was begun later.
+func TestATouchDoesNotMoveALineage(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	snap := f.publish(nil, set(1, "a"))
+	other := *snap
+	other.Meta.Order.Lineage = "l2"
+	p := f.publication(&other, set(1, "a"))
+	p.Changes[0].Order.Lineage = "l2"
+	f.mustNotWrite("a touch from another lineage", func() {
+		if _, err := f.Publish(t.Context(), p); !errors.Is(err, snapshot.ErrInvalid) {
+			t.Errorf("Publish() = %v, want ErrInvalid: publish it whole", err)
+		}
+	})
+}
+
 // publication2 is a whole publication that does not trust what the head says.
 func (f *fixture) publication2(next *snapshot.Set) snapshot.Publication {
 	f.rev++
