@@ -97,6 +97,7 @@ type fakeStore struct {
 	refused []snapshot.Refusal
 	pubs    []snapshot.Publication
 	live    []snapshot.ReplicaInfo
+	lists   int    // how often they were listed
 	before  func() // runs before a publication is judged
 	reading func() // runs before the number of the newest load is read
 }
@@ -192,6 +193,7 @@ func (s *fakeStore) Loads(context.Context) (int64, error) {
 func (s *fakeStore) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lists++
 	return s.live, nil
 }
 

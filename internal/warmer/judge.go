@@ -66,9 +66,11 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 	if prev != nil {
 		had = prev.Set
 	}
-	if kind == snapshot.Analytics && prev != nil && prev.Meta.Order.Lineage == cand.Order.Lineage {
-		// Its revision is a clock, and clocks of two machines may disagree.
-		cand.Order.Revision = max(cand.Order.Revision, prev.Meta.Order.Revision)
+	if kind == snapshot.Analytics {
+		cand.Order.Revision = clock(r.fleet[kind], cand.Order)
+		if prev != nil {
+			cand.Order.Revision = clock(prev.Meta.Order, cand.Order)
+		}
 	}
 	toPrev := snapshot.Diff(had, cand.Set)
 	no, err := r.guard(ctx, kind, prev, cand, unmeant(kind, toPrev.Removed, prev, ok, cand.Faults))
@@ -97,18 +99,15 @@ func (r *run) guard(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snap
 	if no := g.Ceilings(cand.Set); no != nil {
 		return no, nil
 	}
-	current := r.w.serving.Floor(kind)
-	if r.orders[kind].Compare(current) > 0 {
-		current = r.orders[kind]
-	}
 	had := 0
 	if prev != nil {
 		had = prev.Set.Len()
-		if prev.Meta.Order.Compare(current) > 0 {
-			current = prev.Meta.Order
-		}
 	}
-	if no := lineage(kind, current, cand.Order); no != nil {
+	current, no, err := r.went(ctx, kind, prev, cand)
+	if err != nil {
+		return nil, err
+	}
+	if no != nil {
 		if current == r.w.serving.Floor(kind) && current != r.floors[kind] {
 			return nil, fmt.Errorf("%s at %s was served while %s was loaded: %w", kind, current, cand.Order, snapshot.ErrStale)
 		}

@@ -134,3 +134,27 @@ func TestOrderMovedByATouch(t *testing.T) {
 		t.Errorf("Warm() = %v, want a refusal by %s", err, snapshot.GuardLineage)
 	}
 }
+
+// TestACopyFromAnotherDataSet has a warmer whose copy carries the head's tag by
+// chance: Redis was flushed, and the same content was published again as the
+// same version, of a lineage begun meanwhile.
+func TestACopyFromAnotherDataSet(t *testing.T) {
+	r := newRig(t, newSource(5), newStore(), newLock(), nil)
+	r.mustWarm(warmer.Request{})
+	const begun = "0000000000009-ffffffff"
+	r.src.edit(func(c *snapshot.Catalog) { c.Lineage = begun })
+	r.st.mu.Lock()
+	for kind, snap := range r.st.snaps {
+		now := *snap
+		now.Meta.Order = snapshot.Order{Lineage: begun, Revision: 1}
+		r.st.snaps[kind] = &now
+	}
+	r.st.mu.Unlock()
+	res, err := r.warm(warmer.Request{})
+	if err != nil || len(res.Published) != len(snapshot.Kinds) {
+		t.Errorf("Warm() = %+v, %v; want every kind under a tag of that lineage alone", res, err)
+	}
+	if r.src.loads != 2 {
+		t.Errorf("it took %d loads, want 2 with the first warm's", r.src.loads)
+	}
+}

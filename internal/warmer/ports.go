@@ -33,7 +33,8 @@ type Store interface {
 	BeginLoad(ctx context.Context) (int64, error)
 	Loads(ctx context.Context) (int64, error)
 	Standings(ctx context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error)
-	// Replicas lists the live replicas, with the schema each of them reads.
+	// Replicas lists the live replicas, with the schema each of them reads and
+	// the highest order of each kind it served.
 	Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error)
 }
 

@@ -19,6 +19,7 @@ type run struct {
 	rebuild bool
 	loaded  bool
 	orders  map[snapshot.Kind]snapshot.Order // where Redis stands, once it was found to be further than we thought
+	fleet   map[snapshot.Kind]snapshot.Order // the highest that a live replica served, where that was asked for
 	floors  map[snapshot.Kind]snapshot.Order // what this process served when the load began
 	after   int64                            // a load with a greater number serves the requests; -1: none does
 	req     Request
@@ -138,11 +139,18 @@ func (r *run) noteFloors() {
 // askOrders asks Redis where it stands, after a load that was overtaken: a warm
 // that finds nothing new moves the order of a kind and leaves its tag, so our
 // copy of it may say less. Nor does a copy that cannot be read say anything, and
-// its meta still does.
+// its meta still does. What Redis cannot say the live replicas are asked.
 func (r *run) askOrders(ctx context.Context, bases map[snapshot.Kind]*snapshot.Snapshot) error {
 	if !r.loaded && len(bases) == len(r.judged()) {
-		return nil
+		return r.askFleet(ctx, bases)
 	}
+	if err := r.readOrders(ctx); err != nil {
+		return err
+	}
+	return r.askFleet(ctx, bases)
+}
+
+func (r *run) readOrders(ctx context.Context) error {
 	standings, err := r.w.st.Standings(ctx, r.judged())
 	if err != nil {
 		return err
