@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -56,9 +57,7 @@ func (s *sim) rest() {
 	s.expire()
 	until := time.Now().Add(rests)
 	if s.source.went > 0 {
-		for _, p := range s.procs {
-			s.operate(p)
-		}
+		s.operate(s.procs[s.salt/2%len(s.procs)])
 	}
 	why, quiet := "", time.Time{}
 	for time.Now().Before(until) {
@@ -78,20 +77,26 @@ func (s *sim) rest() {
 	s.fail("not at rest after %v: %s", rests, why)
 }
 
-// operate is what an operator does when the source went back: warm by force,
-// until it works.
+// operate is what an operator does when the source went back: warm by force, at
+// any one replica, until it works; and again when he sees in the list of
+// replicas that somebody does not step back, who had not reported in time.
 func (s *sim) operate(p *process) {
 	s.source.forced++
 	s.ask(p, rests, func(ctx context.Context) func() {
 		for {
 			_, err := p.warmer.Warm(ctx, warmer.Request{Kinds: snapshot.Kinds, Force: true, Reason: "the source went back"})
-			if err == nil || ctx.Err() != nil {
+			time.Sleep(3 * time.Second)
+			if (err == nil && !s.heldBack()) || ctx.Err() != nil {
 				return nil
 			}
-			time.Sleep(time.Second)
 		}
 	})
 	s.settle()
+}
+
+// heldBack reports whether some replica says that Redis is below its floor.
+func (s *sim) heldBack() bool {
+	return slices.ContainsFunc(s.procs, func(p *process) bool { return p.cache.Status().Held != "" })
 }
 
 // restStep lets everything through that waits, or time pass.

@@ -40,9 +40,12 @@ var mutants = []mutant{
 	{"size", "a change onto a snapshot that lost its records", []edit{{publishLua, "      if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end\n", "\n"}}},
 	{"meta", "a touch of a meta that is gone", []edit{{publishLua, "  if k.mode == 'touch' and not metas[i][4] then", "  if false then"}}},
 	{"stage", "a staged set that is not complete", []edit{{publishLua, "redis.pcall('HLEN', stage) ~= tonumber(k.count) then", "false then"}}},
-	{"new lineage", "content of a new lineage under an old tag", []edit{{
-		"store/request.go", " && c.Order.Lineage == c.Base.Meta.Order.Lineage && ", " && ",
-	}}},
+	{"new lineage", "content of a new lineage under an old tag", []edit{
+		{"store/request.go", " && c.Order.Lineage == c.Base.Meta.Order.Lineage && ", " && "},
+		{publishLua, "    if k.mode == 'touch' and lineage ~= k.lineage then", "    if false then"},
+	}},
+	{"data set", "a tag that another data set has, too", []edit{{"replica/book.go", " && s.of(h):", ":"}}},
+	{"floors", "a lineage begun below a live replica", []edit{{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"}}},
 	{"receipt", "a tag of another data set in a receipt", []edit{{"store/registry.go", "(in != incarnation || ", "(in == \"?\" || "}}},
 	{"load numbers", "a count of loads that begins anew", []edit{
 		{"store/loads.lua", "return {string.format('%.0f', math.max(now, newest))}", "return {string.format('%.0f', newest)}"},
@@ -52,7 +55,10 @@ var mutants = []mutant{
 	{"empty", "a read that brought nothing", []edit{{"snapshot/guard.go", "case got == 0 && removed > 0:", "case false:"}}},
 	{"shrink", "a read that lost most rows", []edit{{"snapshot/guard.go", "case had >= g.MinForShrink && ", "case false && "}}},
 	{"lineage", "a source that was replaced", []edit{{"warmer/guard.go", "if current.IsZero() || (", "if true || ("}}},
-	{"orders", "another source where a copy cannot be read", []edit{{"warmer/run.go", "if !r.loaded && len(bases) == len(r.judged()) {", "if !r.loaded {"}}},
+	{"orders", "another source where a copy cannot be read", []edit{
+		{"warmer/run.go", "if !r.loaded && len(bases) == len(r.judged()) {", "if !r.loaded {"},
+		{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"},
+	}},
 	{"models", "models of a read that lost the channels", []edit{{
 		"warmer/judge.go", "if slices.Contains(r.req.Kinds, snapshot.Models) && ", "if false && ",
 	}}},
