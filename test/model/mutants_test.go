@@ -81,7 +81,7 @@ var mutants = []mutant{
 
 // rare names the mutants that take an unlikely order of events to be seen. The
 // short form leaves them out, and the long one gives them more runs.
-var rare = []string{"load numbers", "models", "receipt", "source's floor", "orders", "dirty", "size", "order"}
+var rare = []string{"load numbers", "data set", "models", "receipt", "source's floor", "orders", "dirty", "size", "order"}
 
 // overlay writes the files of a mutant and what the go command has to know.
 func (m *mutant) overlay(t *testing.T) string {
