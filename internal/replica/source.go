@@ -181,7 +181,9 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 			continue
 		case s.snap != nil && s.good() && !s.damaged && s.snap.Set.Digest() == snap.Set.Digest():
 			snap = s.snap // what is here stays, with its tag
-		case snap.Meta.Order.Compare(s.floor) < 0:
+		case snap.Meta.Order.Compare(s.floor) < 0, !s.floor.IsZero() && snap.Meta.Order.Lineage != s.floor.Lineage:
+			// Another lineage is taken from Redis alone: whether somebody forced it
+			// or the database was replaced, only a warm can tell.
 			return nil, fmt.Errorf("the source's %s are at %s, %s was served: %w", kind, snap.Meta.Order, s.floor, snapshot.ErrLineage)
 		}
 		if no := refuse(guards, s.snap, snap.Set); no != nil {

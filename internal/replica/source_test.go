@@ -192,6 +192,7 @@ func TestGuardsOnWhatTheSourceBrings(t *testing.T) {
 		{"half of a few is taken", many(4), many(2), at(2), 2},
 		{"nothing is never taken", many(4), many(0), at(2), 4},
 		{"what is older is not taken", many(4), many(3), at(0), 4},
+		{"another lineage is not, though it sorts later", many(4), many(3), snapshot.Order{Lineage: "0190000000009-bbbbbbbb", Revision: 9}, 4},
 		{"what cannot be decoded is not taken", many(2), map[string]string{"x": "{"}, at(2), 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

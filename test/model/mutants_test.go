@@ -63,7 +63,7 @@ var mutants = []mutant{
 		"warmer/judge.go", "if slices.Contains(r.req.Kinds, snapshot.Models) && ", "if false && ",
 	}}},
 	{"source's copy", "a bad read where Redis is silent", []edit{{"replica/source.go", "if no := refuse(guards, s.snap, snap.Set); no != nil {", "if no := refuse(guards, nil, snap.Set); no != nil {"}}},
-	{"source's floor", "an older source where Redis is silent", []edit{{"replica/source.go", "case snap.Meta.Order.Compare(s.floor) < 0:", "case false:"}}},
+	{"source's floor", "an older source where Redis is silent", []edit{{"replica/source.go", "case snap.Meta.Order.Compare(s.floor) < 0, !s.floor.IsZero() && snap.Meta.Order.Lineage != s.floor.Lineage:", "case false:"}}},
 	{"floor", "a Redis that went back", []edit{{"replica/install.go", "if got && g.snap.Meta.Order.Compare(s.floor) < 0 {", "if got && false {"}}},
 	{"dirty", "content read before it was invalidated", []edit{{
 		"replica/install.go", "if b.slot(kind).dirty != g.dirty {", "if false && b.slot(kind).dirty != g.dirty {",
