@@ -92,7 +92,8 @@ type Disagreement struct {
 // Age is how long it was seen.
 func (d Disagreement) Age() time.Duration { return d.Until.Sub(d.Since) }
 
-// maxKept bounds the disagreements that are kept.
+// maxKept bounds the disagreements that are kept: the first of them tell how it
+// began, the newest how it is.
 const maxKept = 1000
 
 // Observer counts. It is not safe for concurrent use.
@@ -107,6 +108,7 @@ type Observer struct {
 	source    map[snapshot.Kind]*trail
 	open      map[key]*Disagreement
 	closed    []Disagreement
+	omitted   int // closed, and not kept
 }
 
 type key struct {
@@ -214,6 +216,7 @@ func (o *Observer) count(look Look, k key, f finding, have, want State) (grown [
 		}
 		fresh := d == nil || d.Age() < o.windows[0]
 		if d == nil || since.After(d.Since) {
+			o.end(k) // it came as far as that, and fell behind anew
 			d = &Disagreement{Subject: k.subject, Kind: k.kind, Why: f.why, Since: since}
 			o.open[k] = d
 			fresh = true
@@ -240,10 +243,15 @@ func (o *Observer) count(look Look, k key, f finding, have, want State) (grown [
 func (o *Observer) end(k key) {
 	d := o.open[k]
 	delete(o.open, k)
-	if d != nil && d.Age() >= o.windows[0] && len(o.closed) < maxKept {
-		d.Over = true
-		o.closed = append(o.closed, *d)
+	if d == nil || d.Age() < o.windows[0] {
+		return
 	}
+	if len(o.closed) == maxKept {
+		o.closed = slices.Delete(o.closed, maxKept/2, maxKept/2+1)
+		o.omitted++
+	}
+	d.Over = true
+	o.closed = append(o.closed, *d)
 }
 
 // Tallies returns the counts, by rising window.
@@ -254,6 +262,9 @@ func (o *Observer) Rounds() int { return o.rounds }
 
 // Silent counts the rounds in which each replica did not answer.
 func (o *Observer) Silent() map[string]int { return o.silent }
+
+// Omitted is how many disagreements are over and were too many to be kept.
+func (o *Observer) Omitted() int { return o.omitted }
 
 // Disagreements returns those that outlived the shortest window, the oldest first.
 func (o *Observer) Disagreements() []Disagreement {

@@ -202,3 +202,39 @@ func TestSeveralSubjectsAreToldApart(t *testing.T) {
 		t.Errorf("it reports %+v, want the models of r2", all)
 	}
 }
+
+// Whoever falls behind again and again is named for each time that counted.
+func TestWhoFallsBehindAnewIsNamedForBoth(t *testing.T) {
+	const s = time.Second
+	o := observer.New([]time.Duration{s})
+	steps := steady(0, s, step{published: at(7), replica: at(7)})
+	steps = append(steps, steady(3*s/2, 4*s, step{published: at(8), replica: at(7)})...)
+	steps = append(steps, steady(9*s/2, 5*s, step{published: at(9), replica: at(8)})...)
+	see(o, steps)
+	if tally := o.Tallies()[0]; tally.Observations-tally.Agreeing != 4 {
+		t.Fatalf("%+v, want 4 that differ", tally)
+	}
+	all := o.Disagreements()
+	if len(all) != 1 || !all[0].Over || all[0].Have.Tag != at(7).Tag || all[0].Want.Tag != at(8).Tag {
+		t.Errorf("it reports %+v, want the one in which version 7 was served", all)
+	}
+}
+
+func TestALongWatchKeepsTheFirstAndTheNewest(t *testing.T) {
+	const s = time.Second
+	o := observer.New([]time.Duration{s})
+	const times = 1500
+	for i := range times {
+		from := time.Duration(i) * 10 * s
+		see(o, steady(from, from+2*s, step{published: at(7), replica: at(7, "other")}))
+		see(o, []step{{after: from + 3*s, published: at(7), replica: at(7)}})
+	}
+	all := o.Disagreements()
+	if len(all)+o.Omitted() != times || len(all) > 1000 {
+		t.Fatalf("%d are kept and %d are not, of %d", len(all), o.Omitted(), times)
+	}
+	first, last := all[0].Since.Sub(start), all[len(all)-1].Since.Sub(start)
+	if first != 0 || last != (times-1)*10*s {
+		t.Errorf("they are of %v to %v, want the first and the last", first, last)
+	}
+}
