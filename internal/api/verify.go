@@ -55,9 +55,12 @@ type happened struct {
 
 // verifiedKind is the comparison of one kind.
 type verifiedKind struct {
-	Served     side             `json:"served"`
-	Redis      *side            `json:"redis,omitempty"`
-	Source     *side            `json:"source,omitempty"`
+	Served side  `json:"served"`
+	Redis  *side `json:"redis,omitempty"`
+	Source *side `json:"source,omitempty"`
+	// NotFollowed is why a change of the source is not published by itself.
+	NotFollowed string `json:"notFollowed,omitempty"`
+
 	Agree      int              `json:"agree"`
 	Differ     int              `json:"differ"`
 	InFlight   int              `json:"inFlight"`
@@ -130,7 +133,7 @@ func verifyRequestOf(r *http.Request) (snapshot.VerifyRequest, error) {
 
 func verifiedOf(v snapshot.Verified) verifiedKind {
 	out := verifiedKind{
-		Served: *sideOf(&v.Served), Redis: sideOf(v.Redis), Source: sideOf(v.Source),
+		Served: *sideOf(&v.Served), Redis: sideOf(v.Redis), Source: sideOf(v.Source), NotFollowed: v.NotFollowed,
 		Agree: v.Agree, Differ: v.Differ, InFlight: v.InFlight,
 		Mismatches: make([]mismatch, 0, len(v.Mismatches)), Kept: append([]snapshot.Fault{}, v.Kept...),
 		Events: make([]happened, 0, len(v.Events)),

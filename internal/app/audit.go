@@ -34,7 +34,8 @@ func (c audited) Held(kind snapshot.Kind) (audit.Held, bool) {
 // newAuditor makes the audit of what this replica serves.
 func (a *App) newAuditor() (*audit.Auditor, error) {
 	return audit.New(audited{a.cache}, a.store, audit.Options{
-		Interval: a.settings.AuditInterval, ReadSource: a.loadCatalog, Refreshing: a.leader.Leading,
+		Interval: a.settings.AuditInterval, ReadSource: a.lookAtSource, Refreshing: a.leader.Leading,
+		Enabled: func() bool { return a.config().Enabled }, Follows: func() bool { return a.config().SmartInvalidation.Enabled },
 		Publish: a.publishAgain, Log: a.log, Reg: a.reg,
 	})
 }

@@ -123,6 +123,15 @@ func (d *database) Load(ctx context.Context, withAnalytics bool) (*snapshot.Cata
 	return db.Load(ctx, withAnalytics)
 }
 
+// Look reads the catalog for a comparison, and writes nothing.
+func (d *database) Look(ctx context.Context) (*snapshot.Catalog, error) {
+	db := d.db.Load()
+	if db == nil {
+		return nil, fmt.Errorf("database was not reached yet: %w", snapshot.ErrUnavailable)
+	}
+	return db.Look(ctx)
+}
+
 // Admit waits for this replica's turn to read the source past Redis, as all the
 // others may want to at the same moment.
 func (d *database) Admit(ctx context.Context) (release func()) {

@@ -133,17 +133,18 @@ func (a *App) loadSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snaps
 	if a.config().Enabled { // else a reader waits for it
 		defer a.db.Admit(ctx)()
 	}
-	return a.readSource(ctx, true)
+	return a.readSource(func() (*snapshot.Catalog, error) { return a.db.Load(ctx, true) })
 }
 
-// loadCatalog is loadSource without the analytics, which reads the whole log.
-func (a *App) loadCatalog(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
-	return a.readSource(ctx, false)
+// lookAtSource reads the source for a comparison: without the analytics, which
+// reads the whole log, and without writing anything.
+func (a *App) lookAtSource(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+	return a.readSource(func() (*snapshot.Catalog, error) { return a.db.Look(ctx) })
 }
 
-func (a *App) readSource(ctx context.Context, withAnalytics bool) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+func (a *App) readSource(read func() (*snapshot.Catalog, error)) (map[snapshot.Kind]*snapshot.Snapshot, error) {
 	began := time.Now()
-	catalog, err := a.db.Load(ctx, withAnalytics)
+	catalog, err := read()
 	if err != nil {
 		return nil, err
 	}

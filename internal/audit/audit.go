@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +45,12 @@ type Options struct {
 	// ReadSource reads the source in one transaction, as a load would publish
 	// it. nil: it is never read.
 	ReadSource func(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error)
+	// Enabled says whether the cache is in use; Run does nothing while it is not.
+	// nil: it always is.
+	Enabled func() bool
+	// Follows says whether changes of the source are published without anybody
+	// asking for it. nil: they are.
+	Follows func() bool
 	// Refreshing says whether this replica is the one that reads the source.
 	// nil: it is not.
 	Refreshing func() bool
@@ -66,8 +71,9 @@ type Auditor struct {
 	log   *slog.Logger
 	m     *metrics
 
-	redis  map[snapshot.Kind]*memo[snapshot.Inspection]
-	source *memo[map[snapshot.Kind]*snapshot.Snapshot]
+	whole  *memo[string, []snapshot.Verified]
+	redis  *memo[snapshot.Kind, snapshot.Inspection]
+	source *memo[struct{}, map[snapshot.Kind]*snapshot.Snapshot]
 
 	rounds int                  // of Run
 	readAt time.Time            // when Run last read the source
@@ -87,45 +93,26 @@ func New(cache Cache, store Store, o Options) (*Auditor, error) {
 	o.SourceEvery = cmp.Or(o.SourceEvery, time.Minute)
 	a := &Auditor{
 		cache: cache, store: store, o: o, log: cmp.Or(o.Log, slog.Default()), m: newMetrics(o.Reg),
-		redis: map[snapshot.Kind]*memo[snapshot.Inspection]{}, source: &memo[map[snapshot.Kind]*snapshot.Snapshot]{},
-		told: map[string]time.Time{},
-	}
-	for _, kind := range snapshot.Kinds {
-		a.redis[kind] = &memo[snapshot.Inspection]{}
+		whole: newMemo[string, []snapshot.Verified](0), redis: newMemo[snapshot.Kind, snapshot.Inspection](memoFor),
+		source: newMemo[struct{}, map[snapshot.Kind]*snapshot.Snapshot](memoFor), told: map[string]time.Time{},
 	}
 	return a, nil
 }
 
-// memoFor is how long a whole read is good for those who ask meanwhile, so that
-// many observers cost Redis and the source no more than one. What it says stays
-// true: it carries its version.
-const memoFor = 500 * time.Millisecond
-
-// memo is a read that callers share.
-type memo[T any] struct {
-	mu    sync.Mutex // held while it is read: the others wait for it
-	at    time.Time  // when the reading began
-	value T
-}
-
-// get returns the last read if it is young enough, else a new one.
-func (m *memo[T]) get(read func() (T, error)) (T, time.Time, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.at.IsZero() && time.Since(m.at) < memoFor {
-		return m.value, m.at, nil
-	}
-	at := time.Now()
-	value, err := read()
-	if err == nil {
-		m.value, m.at = value, at
-	}
-	return value, at, err
-}
+// movedTries is how often a whole read of Redis begins anew because a version
+// came meanwhile.
+const movedTries = 3
 
 // wholeRedis reads all that Redis holds of kind.
 func (a *Auditor) wholeRedis(ctx context.Context, kind snapshot.Kind) (snapshot.Inspection, error) {
-	in, _, err := a.redis[kind].get(func() (snapshot.Inspection, error) { return a.store.Inspect(ctx, kind, nil) })
+	in, _, err := a.redis.get(ctx, kind, func(ctx context.Context) (in snapshot.Inspection, err error) {
+		for range movedTries {
+			if in, err = a.store.Inspect(ctx, kind, nil); err != nil || !in.Moved {
+				break
+			}
+		}
+		return in, err
+	})
 	return in, err
 }
 
@@ -134,5 +121,5 @@ func (a *Auditor) wholeSource(ctx context.Context) (map[snapshot.Kind]*snapshot.
 	if a.o.ReadSource == nil {
 		return nil, time.Time{}, fmt.Errorf("the source is not read by this replica: %w", snapshot.ErrUnavailable)
 	}
-	return a.source.get(func() (map[snapshot.Kind]*snapshot.Snapshot, error) { return a.o.ReadSource(ctx) })
+	return a.source.get(ctx, struct{}{}, a.o.ReadSource)
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,14 +36,20 @@ type rig struct {
 	snap     *snapshot.Snapshot
 	faults   map[string]snapshot.Fault
 	empty    bool // nothing is served
+	disabled bool // the cache is not in use
+	still    bool // changes of the source are not followed
 
 	redis    snapshot.Inspection
 	redisErr error
 	inspects int
+	wholes   int
+	moves    int // inspections during which a version comes
 
 	source    map[string]string
 	sourceAt  snapshot.Order
 	sourceErr error
+	onSource  func(*snapshot.Snapshot) // nil, or told what a read returns
+	frozen    bool                     // the source takes queries and answers none
 	reads     int
 	leads     bool
 
@@ -85,12 +94,21 @@ func newRig(t *testing.T, o audit.Options) *rig {
 	r.snap = &snapshot.Snapshot{Tag: snapshot.NewTag(7, set.Digest()), Meta: meta, Set: set}
 	r.redis = snapshot.Inspection{Tag: r.snap.Tag, Meta: meta, Count: 3, Records: texts()}
 	o.Log, o.Reg = slog.New(slog.NewTextHandler(&r.log, nil)), r.reg
-	o.ReadSource = func(context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+	o.ReadSource = func(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
 		r.reads++
+		if r.frozen {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		set := snapshot.NewSet(kind, maps.Clone(r.source))
-		return map[snapshot.Kind]*snapshot.Snapshot{kind: {Set: set, Meta: snapshot.Meta{Order: r.sourceAt, Schema: snapshot.Schema}}}, r.sourceErr
+		snap := &snapshot.Snapshot{Set: set, Meta: snapshot.Meta{Order: r.sourceAt, Schema: snapshot.Schema}}
+		if r.onSource != nil {
+			r.onSource(snap)
+		}
+		return map[snapshot.Kind]*snapshot.Snapshot{kind: snap}, r.sourceErr
 	}
 	o.Refreshing = func() bool { return r.leads }
+	o.Enabled, o.Follows = func() bool { return !r.disabled }, func() bool { return !r.still }
 	o.Publish = func(kinds []snapshot.Kind, damaged bool, _ string) {
 		r.published = append(r.published, fmt.Sprintf("%s damaged=%v", kinds[0], damaged))
 	}
@@ -129,11 +147,18 @@ func (r *rig) Recent(snapshot.Kind) []snapshot.Event {
 
 func (r *rig) Inspect(_ context.Context, k snapshot.Kind, ids []string) (snapshot.Inspection, error) {
 	r.inspects++
+	if ids == nil {
+		r.wholes++
+	}
 	if k != kind || r.redisErr != nil {
 		return snapshot.Inspection{}, r.redisErr
 	}
 	in := r.redis
 	in.Records = maps.Clone(in.Records)
+	if r.moves > 0 {
+		r.moves--
+		in.Moved = true
+	}
 	if ids != nil {
 		maps.DeleteFunc(in.Records, func(id, _ string) bool { return !slices.Contains(ids, id) })
 	}
@@ -354,6 +379,131 @@ func TestManyWhoAskCostOneRead(t *testing.T) {
 		r.channels(t, everything)
 		if r.inspects != 2 || r.reads != 2 {
 			t.Errorf("a second later Redis was read %d times in all, and the source %d times", r.inspects, r.reads)
+		}
+	})
+}
+
+// A source that froze costs each caller his own patience, and holds one read.
+func TestAFrozenSourceParksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		r.frozen = true
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_, err := r.Imprints(ctx, kind, snapshot.PartySource)
+				if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 2*time.Second {
+					t.Errorf("a caller with 2s of patience waits %v: %v", took, err)
+				}
+				r.Verify(ctx, everything) // he has gone: it comes back at once
+			})
+		}
+		all.Wait()
+		if _, err := r.Imprints(t.Context(), kind, snapshot.PartySource); err == nil || time.Since(began) != 10*time.Second {
+			t.Errorf("a caller without end waits %v in all: %v; want the bound of the read, 10s", time.Since(began), err)
+		}
+		if r.reads != 1 {
+			t.Errorf("%d reads", r.reads)
+		}
+		r.frozen = false
+		if v := r.channels(t, everything); v.Source.Err != "" {
+			t.Errorf("when it answers again: %s", v.Source.Err)
+		}
+	})
+}
+
+func TestACallerWhoGaveUpHarmsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		v := r.Verify(gone, everything)
+		if len(v) != len(snapshot.Kinds) || v[0].Served.Err == "" {
+			t.Errorf("a caller who has gone is told %+v", v)
+		}
+		if v := r.channels(t, everything); v.Source.Err != "" || v.Agree != 9 {
+			t.Errorf("the next one is told %+v", v)
+		}
+		synctest.Wait()
+	})
+}
+
+// What was read is a second copy of everything: it must not stay.
+func TestWhatWasReadIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		var freed atomic.Bool
+		r.onSource = func(snap *snapshot.Snapshot) {
+			runtime.AddCleanup(snap, func(struct{}) { freed.Store(true) }, struct{}{})
+		}
+		r.channels(t, everything)
+		time.Sleep(time.Second)
+		for range 10 {
+			runtime.GC()
+			time.Sleep(time.Second)
+		}
+		if !freed.Load() {
+			t.Error("a second after the comparison the catalog is still held")
+		}
+	})
+}
+
+func TestNothingHeldIsNotEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		r.empty = true
+		r.Round(t.Context())
+		if r.wholes != 0 || r.inspects == 0 {
+			t.Errorf("a sample of nothing reads all of %d kinds in %d inspections", r.wholes, r.inspects)
+		}
+		r.inspects, r.disabled = 0, true
+		if r.Round(t.Context()); r.inspects != 0 {
+			t.Errorf("a cache that is not in use is inspected %d times", r.inspects)
+		}
+	})
+}
+
+func TestWhatIsNotFollowedIsSaid(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*rig)
+		want   string
+	}{
+		{"changes are followed", func(*rig) {}, ""},
+		{"a pinned kind", func(r *rig) { r.redis.Pinned = true }, "pinned"},
+		{"smart invalidation is off", func(r *rig) { r.still = true }, "smartInvalidation is off"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, audit.Options{WholeEvery: 1})
+				r.leads, r.source["c2"] = true, text("c2", 9)
+				tt.change(r)
+				if got := r.channels(t, everything).NotFollowed; got != tt.want {
+					t.Errorf("notFollowed is %q, want %q", got, tt.want)
+				}
+				time.Sleep(time.Second)
+				if r.Round(t.Context()); (len(r.published) == 0) != (tt.want != "") {
+					t.Errorf("it has published %q", r.published)
+				}
+			})
+		})
+	}
+}
+
+func TestFingerprintsOfTwoVersionsAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		r.moves = 1
+		if got, err := r.Imprints(t.Context(), kind, snapshot.PartyRedis); err != nil || len(got.Records) != 3 {
+			t.Errorf("after a version that came once: %+v, %v", got, err)
+		}
+		time.Sleep(time.Second)
+		r.moves = 100
+		if got, err := r.Imprints(t.Context(), kind, snapshot.PartyRedis); !errors.Is(err, snapshot.ErrUnavailable) {
+			t.Errorf("while versions come: %+v, %v", got, err)
 		}
 	})
 }

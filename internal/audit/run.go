@@ -57,16 +57,19 @@ func (a *Auditor) Run(ctx context.Context) error {
 // Round compares once what Run compares at every Interval, and mends what is
 // wrong. One call at a time.
 func (a *Auditor) Round(ctx context.Context) {
+	if a.o.Enabled != nil && !a.o.Enabled() {
+		return // nothing is served from memory, and nobody publishes
+	}
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
-	r := snapshot.VerifyRequest{Sample: a.o.Sample, Redis: true}
+	r := snapshot.VerifyRequest{Kinds: snapshot.Kinds, Sample: a.o.Sample, Redis: true}
 	if a.rounds++; a.rounds%a.o.WholeEvery == 0 {
 		r.Sample = 0
 	}
 	if a.o.Refreshing != nil && a.o.Refreshing() && time.Since(a.readAt) >= a.o.SourceEvery {
 		a.readAt, r.Source = time.Now(), true
 	}
-	for _, v := range a.Verify(ctx, r) {
+	for _, v := range a.compare(ctx, r) {
 		a.m.records.WithLabelValues("agree").Add(float64(v.Agree))
 		a.m.records.WithLabelValues("differ").Add(float64(v.Differ))
 		a.m.records.WithLabelValues("inflight").Add(float64(v.InFlight))
@@ -94,7 +97,7 @@ func (a *Auditor) mend(v snapshot.Verified) {
 		case m.Party != snapshot.PartyRedis:
 			memory = true
 		case m.Against == snapshot.PartySource:
-			behind = true
+			behind = behind || v.NotFollowed == ""
 		default:
 			redis = true
 		}

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -16,14 +18,33 @@ const maxListed = 100
 
 // Verify compares what this replica serves of each kind with what it holds, and
 // if asked with Redis and the source. It changes nothing. A side that does not
-// answer is said so in its Err, and is no mismatch.
+// answer is said so in its Err, and is no mismatch. Who asks for all records
+// while the same is being answered gets that answer: encoding them all is work.
+// The result may be shared, and is not to be changed.
 func (a *Auditor) Verify(ctx context.Context, r snapshot.VerifyRequest) []snapshot.Verified {
-	kinds := r.Kinds
-	if len(kinds) == 0 {
-		kinds = snapshot.Kinds
+	if len(r.Kinds) == 0 {
+		r.Kinds = snapshot.Kinds
 	}
-	out := make([]snapshot.Verified, 0, len(kinds))
-	for _, kind := range kinds {
+	if r.Sample > 0 {
+		return a.compare(ctx, r)
+	}
+	out, _, err := a.whole.get(ctx, fmt.Sprint(r), func(ctx context.Context) ([]snapshot.Verified, error) {
+		return a.compare(ctx, r), nil
+	})
+	for i := 0; err != nil && i < len(r.Kinds); i++ { // the caller has given up
+		out = append(out, snapshot.Verified{Kind: r.Kinds[i], Served: snapshot.Side{Err: err.Error()}})
+	}
+	return out
+}
+
+func (a *Auditor) compare(ctx context.Context, r snapshot.VerifyRequest) []snapshot.Verified {
+	out := make([]snapshot.Verified, 0, len(r.Kinds))
+	var at time.Time
+	source := sync.OnceValues(func() (snaps map[snapshot.Kind]*snapshot.Snapshot, err error) {
+		snaps, at, err = a.wholeSource(ctx)
+		return snaps, err
+	})
+	for _, kind := range r.Kinds {
 		held, ok := a.cache.Held(kind)
 		c := &comparison{kind: kind, held: held}
 		c.out.Kind, c.out.Events = kind, a.cache.Recent(kind)
@@ -36,8 +57,9 @@ func (a *Auditor) Verify(ctx context.Context, r snapshot.VerifyRequest) []snapsh
 		if r.Redis {
 			in, err := a.inspect(ctx, kind, r.Sample, c.ids)
 			c.redis(in, err)
+			c.out.NotFollowed = a.notFollowed(in)
 			if r.Source && kind.FromCatalog() {
-				snaps, at, err := a.wholeSource(ctx)
+				snaps, err := source()
 				c.source(snaps[kind], err)
 				c.out.Source.At = at
 			}
@@ -51,7 +73,18 @@ func (a *Auditor) inspect(ctx context.Context, kind snapshot.Kind, sample int, i
 	if sample == 0 {
 		return a.wholeRedis(ctx, kind)
 	}
-	return a.store.Inspect(ctx, kind, ids)
+	return a.store.Inspect(ctx, kind, append([]string{}, ids...)) // nil would be all
+}
+
+// notFollowed is why a change of the source is not published by itself.
+func (a *Auditor) notFollowed(in snapshot.Inspection) string {
+	switch {
+	case in.Pinned:
+		return "pinned"
+	case a.o.Follows != nil && !a.o.Follows():
+		return "smartInvalidation is off"
+	}
+	return ""
 }
 
 // comparison is that of one kind.
@@ -59,7 +92,7 @@ type comparison struct {
 	kind  snapshot.Kind
 	held  Held
 	whole bool
-	ids   []string // what is compared; never nil once chosen
+	ids   []string // what is compared; nil: nothing is held
 	at    snapshot.Inspection
 	out   snapshot.Verified
 }
@@ -229,9 +262,15 @@ func (a *Auditor) Imprints(ctx context.Context, kind snapshot.Kind, party snapsh
 		}), nil
 	case snapshot.PartyRedis:
 		in, err := a.wholeRedis(ctx, kind)
+		if err == nil && in.Moved {
+			err = fmt.Errorf("fingerprints of %s: versions come faster than they are read: %w", kind, snapshot.ErrUnavailable)
+		}
+		if err != nil {
+			return snapshot.Imprints{}, err
+		}
 		return imprints(in.Tag, slices.Collect(maps.Keys(in.Records)), func(id string) (snapshot.Digest, bool) {
 			return snapshot.Fingerprint(id, in.Records[id]), false
-		}), err
+		}), nil
 	case snapshot.PartySource:
 		snaps, _, err := a.wholeSource(ctx)
 		if err == nil && snaps[kind] == nil {

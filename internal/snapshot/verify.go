@@ -65,6 +65,10 @@ type Verified struct {
 	Agree    int   // comparisons that found the same
 	Differ   int   // mismatches
 	InFlight int   // comparisons that mean nothing, because the versions differ
+	// NotFollowed is why a change of the source is not published by itself; "" if
+	// it is, or if Redis was not asked. What is published may then be older than
+	// the source.
+	NotFollowed string
 	// Mismatches are those found; at most a hundred are listed.
 	Mismatches []Mismatch
 	Kept       []Fault // records whose newest version does not decode here
@@ -87,4 +91,5 @@ type Inspection struct {
 	Count   int               // records that are there
 	Records map[string]string // those asked for
 	Moved   bool              // another version came while it was read
+	Pinned  bool              // an operator holds the kind at its version
 }

@@ -51,6 +51,21 @@ func TestPlainKeysAreSealedAtTheNextLoad(t *testing.T) {
 	})
 }
 
+func TestALookWritesNothing(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		e.hand(t, fmt.Sprintf("INSERT INTO channels (id, name, api_key, status) VALUES ('on', 'on', '%s', 'enabled')", marker))
+		c, err := d.Look(t.Context())
+		if err != nil || len(c.Channels) != 0 || len(c.Broken) != 1 || c.Broken[0].ID != "on" {
+			t.Errorf("a look sees %+v, %v; want the row named as broken", c, err)
+		}
+		if stored := e.hand(t, "SELECT api_key FROM channels WHERE id = 'on'"); stored != marker {
+			t.Error("a look has changed the row")
+		}
+	})
+}
+
 func opens(t *testing.T, ch snapshot.Channel, want string) bool {
 	t.Helper()
 	got, err := keyring(t).Open(snapshot.Channels, ch.ID, ch.APIKey)

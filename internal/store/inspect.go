@@ -14,7 +14,7 @@ import (
 // Inspect reads what Redis holds of kind for a comparison: some records, or
 // all if ids is nil. Nothing of it is verified, for it may be what is wrong.
 //
-//	source  head, meta:KIND and snapshot:KIND
+//	source  head, meta:KIND, snapshot:KIND and pin:KIND
 //	errors  snapshot.ErrUnavailable  Redis did not answer
 //	        snapshot.ErrInvalid      the keys hold something else
 //	cost    some: one round trip; all: one for each 1,000 records, and two
@@ -42,10 +42,12 @@ func (s *Store) inspect(ctx context.Context, kind snapshot.Kind, ids []string) (
 	var meta *redis.MapStringStringCmd
 	var count *redis.IntCmd
 	var recs *redis.SliceCmd
+	var pin *redis.StatusCmd
 	cmds, err := s.c.Bulk.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		tag = pipe.HGet(ctx, s.keys.Head(), string(kind))
 		meta = pipe.HGetAll(ctx, s.keys.Meta(kind))
 		count = pipe.HLen(ctx, s.keys.Snapshot(kind))
+		pin = pipe.Type(ctx, s.keys.Pin(kind))
 		if len(ids) > 0 {
 			recs = pipe.HMGet(ctx, s.keys.Snapshot(kind), ids...)
 		}
@@ -68,7 +70,7 @@ func (s *Store) inspect(ctx context.Context, kind snapshot.Kind, ids []string) (
 	if in.Meta, err = parseMeta(kind, meta.Val()); err != nil {
 		return in, err
 	}
-	in.Count = int(count.Val())
+	in.Count, in.Pinned = int(count.Val()), pin.Val() == "hash"
 	if recs != nil {
 		for i, v := range recs.Val() {
 			if body, ok := v.(string); ok {
