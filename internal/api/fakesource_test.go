@@ -43,7 +43,7 @@ func (f *fakeCache) Verify(_ context.Context, r snapshot.VerifyRequest) []snapsh
 			v.Redis = &snapshot.Side{Tag: content(7), Order: snapshot.Order{Lineage: "l", Revision: 9}, At: epoch}
 		}
 		if r.Source {
-			v.Source = &snapshot.Side{Err: "the source does not answer"}
+			v.Source, v.NotFollowed = &snapshot.Side{Err: "the source does not answer"}, "pinned"
 		}
 		out = append(out, v)
 	}

@@ -34,6 +34,7 @@ func TestVerify(t *testing.T) {
 		for path, want := range map[string]any{
 			"data.kinds.channels.differ": 1.0, "data.kinds.channels.served.digest": "0000000000000abc",
 			"data.kinds.channels.redis.revision": 9.0, "data.kinds.channels.source.error": "the source does not answer",
+			"data.kinds.channels.notFollowed": "pinned",
 		} {
 			if have := got.at(path); have != want {
 				t.Errorf("%s is %v, want %v\n%s", path, have, want, got.text)

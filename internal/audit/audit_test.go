@@ -41,6 +41,7 @@ type rig struct {
 
 	redis    snapshot.Inspection
 	redisErr error
+	helds    int // how often the copy was taken for a comparison
 	inspects int
 	wholes   int
 	moves    int // inspections during which a version comes
@@ -120,6 +121,7 @@ func newRig(t *testing.T, o audit.Options) *rig {
 }
 
 func (r *rig) Held(k snapshot.Kind) (audit.Held, bool) {
+	r.helds++
 	if k != kind || r.empty {
 		return audit.Held{}, false
 	}
@@ -428,6 +430,27 @@ func TestACallerWhoGaveUpHarmsNoOther(t *testing.T) {
 			t.Errorf("the next one is told %+v", v)
 		}
 		synctest.Wait()
+	})
+}
+
+// Encoding everything is work: who asks while it is done gets what it finds.
+func TestOneWholeComparisonAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, audit.Options{})
+		r.frozen = true // so that it is long
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() { r.channels(t, everything) })
+		}
+		all.Wait()
+		if r.helds != 1 {
+			t.Errorf("ten who ask at once make %d comparisons", r.helds)
+		}
+		r.channels(t, snapshot.VerifyRequest{})
+		r.channels(t, snapshot.VerifyRequest{})
+		if r.helds != 3 {
+			t.Errorf("two more, one after the other, make %d in all: a result that is over is not told again", r.helds)
+		}
 	})
 }
 

@@ -31,6 +31,12 @@ func TestInspect(t *testing.T) {
 	if all.Meta.Digest != snap.Set.Digest() || all.Meta.Order != snap.Meta.Order {
 		t.Errorf("its meta is %+v, want that of %+v", all.Meta, snap.Meta)
 	}
+	if err := f.raw.HSet(ctx, f.keys.Pin(snapshot.Channels), "version", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := f.Inspect(ctx, snapshot.Channels, nil); err != nil || !held.Pinned || all.Pinned {
+		t.Errorf("pinned is %v before an operator pins the kind, and %v after, %v", all.Pinned, held.Pinned, err)
+	}
 	some, err := f.Inspect(ctx, snapshot.Channels, []string{id, "nobody"})
 	if err != nil || len(some.Records) != 1 || some.Records[id] != "damaged" || some.Count != 100 || some.Tag != snap.Tag {
 		t.Errorf("of some: %+v, %v", some, err)
