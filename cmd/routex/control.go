@@ -31,6 +31,7 @@ type control struct {
 	token  string
 	asJSON bool
 	writes bool
+	reader bool          // the reader's token is rather shown than the admin's
 	wait   time.Duration // 0: do not wait for the fleet
 }
 
@@ -80,7 +81,7 @@ func (c *control) do(ctx context.Context, method, path string, query url.Values,
 }
 
 // bearer is the token to show: the one given, else the admin's, else, where
-// reading is enough, the reader's.
+// reading is enough, the reader's; or the other way round.
 func (c *control) bearer() (string, error) {
 	if c.token != "" {
 		return c.token, nil
@@ -90,7 +91,10 @@ func (c *control) bearer() (string, error) {
 		return "", err
 	}
 	tokens := s.AdminTokens
-	if !c.writes {
+	switch {
+	case c.reader:
+		tokens = slices.Concat(s.ReadTokens, tokens)
+	case !c.writes:
 		tokens = slices.Concat(tokens, s.ReadTokens)
 	}
 	if len(tokens) == 0 {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	verifyEvery  = 250 * time.Millisecond // between two rounds
+	verifyEvery  = 250 * time.Millisecond // from round to round, at least
+	verifyShare  = 4                      // rounds take no more than one part in so many of the time
 	verifyWithin = 2 * time.Second        // a replica that takes longer is silent
+	minWindow    = time.Second            // what is compared may be half a second old
+	maxFound     = 2000                   // disagreements looked at closely that are kept
 )
 
 // verifyOptions are the flags of routex verify.
@@ -24,6 +27,7 @@ type verifyOptions struct {
 	windows []time.Duration
 	span    time.Duration
 	kinds   []string
+	trusted []string
 }
 
 func (p *program) verifyCommand() *cobra.Command {
@@ -34,15 +38,20 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: "Watch whether every replica serves what is published, and whether that is what the source holds.\n" +
 			"It asks each live replica at its own address, several times a second, and reports for each window which share\n" +
 			"of what it saw agreed: what differs counts once it is older than the window. Exit code 0 if everything agreed,\n" +
-			"3 if something did not, or a replica did not answer.",
+			"3 if something did not, or a replica did not answer.\n" +
+			"Replicas list their addresses in Redis. A token is shown to those only that have the host of --server, or one that\n" +
+			"--trust names; a replica elsewhere is not asked, and counts as one that did not answer.",
 		Example: "  routex verify --for 2m --window 2s,5s,60s",
 		Args:    noArguments,
 	}
 	c := p.reads(cmd)
+	c.reader = true
+	cmd.Flags().Lookup("token").Usage = "bearer token (default: the first of ROUTEX_READ_TOKEN, else of ROUTEX_ADMIN_TOKEN)"
 	cmd.Flags().Lookup("json").Usage = "print the result as JSON"
-	cmd.Flags().DurationSliceVar(&o.windows, "window", o.windows, "how old a difference may be before it counts; several, comma-separated")
+	cmd.Flags().DurationSliceVar(&o.windows, "window", o.windows, "how old a difference may be before it counts, 1s at least; several, comma-separated")
 	cmd.Flags().DurationVar(&o.span, "for", 10*time.Second, "how long to watch")
 	cmd.Flags().StringSliceVar(&o.kinds, "kinds", nil, "kinds to compare, comma-separated (default all)")
+	cmd.Flags().StringSliceVar(&o.trusted, "trust", nil, "hosts of replicas that may be shown the token, comma-separated, or any")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return p.verify(cmd.Context(), c, o) }
 	return cmd
 }
@@ -52,8 +61,8 @@ func (o verifyOptions) check() ([]snapshot.Kind, error) {
 		return nil, misuse("--for is %s: want more than 0s, at most a week", o.span)
 	}
 	for _, w := range o.windows {
-		if w <= 0 {
-			return nil, misuse("--window is %s: want more than 0s", w)
+		if w < minWindow {
+			return nil, misuse("--window is %s: want %s or more", w, minWindow)
 		}
 	}
 	if len(o.windows) == 0 {
@@ -71,48 +80,58 @@ func (p *program) verify(ctx context.Context, c *control, o verifyOptions) error
 	if err != nil {
 		return err
 	}
-	w, err := newWatch(c, kinds, observer.New(o.windows))
+	w, err := newWatch(c, kinds, o)
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := w.round(ctx); err != nil { // a server that does not answer at all is no finding
 		return err
 	}
 	bar := p.progress("Watching", o.span)
-	tick := time.NewTicker(verifyEvery)
-	defer tick.Stop()
-	for began := time.Now(); time.Since(began) < o.span; {
+	took := time.Since(began)
+	for began = began.Add(took); time.Since(began) < o.span; {
 		select {
-		case <-tick.C:
+		case <-time.After(pause(took)):
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
 			break // what was seen so far is worth its report
 		}
-		if err := w.round(ctx); err != nil {
+		start := time.Now()
+		if err := w.round(ctx); err != nil && ctx.Err() == nil {
 			w.missed++
 		}
+		took = time.Since(start)
 		bar.show(time.Since(began))
 	}
 	bar.end()
 	return w.report(c)
 }
 
+// pause is the time to leave a fleet alone after a round that took so long: it
+// has more to do than to be watched.
+func pause(took time.Duration) time.Duration {
+	return max(verifyEvery, verifyShare*took) - took
+}
+
 // watch is one run of routex verify.
 type watch struct {
 	*observer.Observer
 	client *client
-	kinds  []snapshot.Kind
+	trust  trust
 	names  string // the kinds, as a parameter
 
 	replicas map[string]string // address by id, as last listed
 	builds   map[string]string // program version by id
+	reasons  map[string]string // why a replica did not answer the last time, by id
 	missed   int               // rounds in which the server or Redis did not answer
 	found    []wrong
 	held     map[string][]snapshot.Fault // records that are served in their last good version, by kind
+	still    map[snapshot.Kind]string    // kinds not compared with the source at some time, and why
 }
 
-func newWatch(c *control, kinds []snapshot.Kind, o *observer.Observer) (*watch, error) {
+func newWatch(c *control, kinds []snapshot.Kind, o verifyOptions) (*watch, error) {
 	token, err := c.bearer()
 	if err != nil {
 		return nil, err
@@ -126,8 +145,9 @@ func newWatch(c *control, kinds []snapshot.Kind, o *observer.Observer) (*watch, 
 		names[i] = string(k)
 	}
 	return &watch{
-		Observer: o, client: cl, kinds: kinds, names: strings.Join(names, ","),
-		replicas: map[string]string{}, builds: map[string]string{}, held: map[string][]snapshot.Fault{},
+		Observer: observer.New(o.windows), client: cl, trust: newTrust(cl, o.trusted), names: strings.Join(names, ","),
+		replicas: map[string]string{}, builds: map[string]string{}, reasons: map[string]string{}, held: map[string][]snapshot.Fault{},
+		still: map[snapshot.Kind]string{},
 	}, nil
 }
 
@@ -142,8 +162,26 @@ func (w *watch) round(ctx context.Context) error {
 	if err := w.ask(ctx, w.client, "/api/cache/verify", url.Values{"kinds": {w.names}, "against": {"source"}}, &server); err != nil {
 		return err
 	}
-	look := observer.Look{At: time.Now(), Replicas: map[string]map[snapshot.Kind]observer.State{}, Silent: map[string]string{}}
-	look.Published, look.Source = server.beyond()
+	look := observer.Look{At: time.Now()}
+	look.Published, look.Source = server.beyond(w.still)
+	held := w.askAll(ctx, members, &look)
+	if err := ctx.Err(); err != nil {
+		return err // who did not answer was not let
+	}
+	w.held = held
+	if look.Published == nil {
+		w.missed++
+	}
+	for _, d := range w.See(look) {
+		w.find(w.closer(ctx, d))
+	}
+	return nil
+}
+
+// askAll asks every replica what it serves, all at once. It returns the records
+// that some hold back.
+func (w *watch) askAll(ctx context.Context, members replicaList, look *observer.Look) map[string][]snapshot.Fault {
+	look.Replicas, look.Silent = map[string]map[snapshot.Kind]observer.State{}, map[string]string{}
 	held := map[string][]snapshot.Fault{}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -166,14 +204,19 @@ func (w *watch) round(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	w.held = held
-	if look.Published == nil {
-		w.missed++
+	for id, why := range look.Silent {
+		w.reasons[id] = why
 	}
-	for _, d := range w.See(look) {
-		w.found = append(w.found, w.closer(ctx, d))
+	return held
+}
+
+// find keeps what was found, for as long as the observer keeps what it is about.
+func (w *watch) find(found wrong) {
+	if len(w.found) >= maxFound {
+		known := w.Disagreements()
+		w.found = slices.DeleteFunc(w.found, func(f wrong) bool { return !slices.ContainsFunc(known, f.about) })
 	}
-	return nil
+	w.found = append(w.found, found)
 }
 
 // served asks one replica what it serves.
@@ -190,7 +233,7 @@ func (w *watch) served(ctx context.Context, address string) (*verification, erro
 // at returns a client of the replica that lists itself with address, reached the
 // way the server is.
 func (w *watch) at(address string) (*client, error) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	if err := w.trust.check(address); err != nil {
 		return nil, err
 	}
 	u := *w.client.base

@@ -12,12 +12,13 @@ type verification struct {
 	Replica string                         `json:"replica"`
 	Tags    map[snapshot.Kind]snapshot.Tag `json:"tags"`
 	Kinds   map[snapshot.Kind]struct {
-		Served     verifiedSide     `json:"served"`
-		Redis      *verifiedSide    `json:"redis"`
-		Source     *verifiedSide    `json:"source"`
-		Mismatches []wrongRecord    `json:"mismatches"`
-		Kept       []snapshot.Fault `json:"kept"`
-		Events     []event          `json:"events"`
+		Served      verifiedSide     `json:"served"`
+		Redis       *verifiedSide    `json:"redis"`
+		Source      *verifiedSide    `json:"source"`
+		NotFollowed string           `json:"notFollowed"`
+		Mismatches  []wrongRecord    `json:"mismatches"`
+		Kept        []snapshot.Fault `json:"kept"`
+		Events      []event          `json:"events"`
 	} `json:"kinds"`
 }
 
@@ -64,15 +65,22 @@ func (v *verification) states() map[snapshot.Kind]observer.State {
 	return out
 }
 
-// beyond is what Redis and the source hold; nil where they do not answer.
-func (v *verification) beyond() (published, source map[snapshot.Kind]observer.State) {
+// beyond is what Redis and the source hold; nil where they do not answer. A kind
+// whose changes are not followed may be older than the source: it is not
+// compared with it, and still is told why.
+func (v *verification) beyond(still map[snapshot.Kind]string) (published, source map[snapshot.Kind]observer.State) {
 	published, source = map[snapshot.Kind]observer.State{}, map[snapshot.Kind]observer.State{}
 	for kind, k := range v.Kinds {
 		if k.Redis == nil || k.Redis.Error != "" {
 			return nil, nil
 		}
 		published[kind] = k.Redis.state()
-		if k.Source != nil && k.Source.Error == "" {
+		switch {
+		case k.NotFollowed != "":
+			if k.Source != nil {
+				still[kind] = k.NotFollowed
+			}
+		case k.Source != nil && k.Source.Error == "":
 			source[kind] = k.Source.state()
 		}
 	}

@@ -24,6 +24,18 @@ type wrong struct {
 	Note    string // why there is no more to say
 }
 
+// about reports whether d is what was looked at.
+func (f wrong) about(d observer.Disagreement) bool {
+	return f.Subject == d.Subject && f.Kind == d.Kind && f.Since.Equal(d.Since)
+}
+
+// between reports whether fingerprints of these versions tell which records make
+// the disagreement: it is about them, or about the content of one version, and
+// they are one.
+func (f wrong) between(have, want snapshot.Tag) bool {
+	return have == f.Have.Tag && want == f.Want.Tag || have == want && f.Have.Tag == f.Want.Tag
+}
+
 // closer finds the records that make a disagreement, while it lasts: by their
 // fingerprints, which are taken here and at the subject. The subject's own look
 // at itself adds the fields and its last events.
@@ -38,8 +50,8 @@ func (w *watch) closer(ctx context.Context, d observer.Disagreement) wrong {
 		}
 		of, against = snapshot.PartyServed, snapshot.PartyRedis
 	}
-	have, err := w.fingerprints(ctx, subject, d.Kind, of)
-	want, err2 := w.fingerprints(ctx, w.client, d.Kind, against)
+	have, haveTag, err := w.fingerprints(ctx, subject, d.Kind, of)
+	want, wantTag, err2 := w.fingerprints(ctx, w.client, d.Kind, against)
 	var self verification
 	err3 := w.ask(ctx, subject, "/api/cache/verify", url.Values{"kinds": {string(d.Kind)}, "against": {"source"}}, &self)
 	if err := errors.Join(err, err2, err3); err != nil {
@@ -48,24 +60,35 @@ func (w *watch) closer(ctx context.Context, d observer.Disagreement) wrong {
 	}
 	own := self.Kinds[d.Kind]
 	out.Events = own.Events
-	ids := maps.Clone(have)
-	maps.Copy(ids, want)
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		if have[id] == want[id] || len(out.Records) == maxWrongRecords {
-			continue
-		}
-		r := wrongRecord{ID: id, Party: of, Against: against, Tag: d.Have.Tag}
-		for _, m := range own.Mismatches {
-			if m.ID == id {
-				r = m
-			}
-		}
-		out.Records = append(out.Records, r)
+	if !out.between(haveTag, wantTag) { // what differs between other versions accuses the innocent
+		out.Note = "other versions came before it could be looked at closely"
+		return out
 	}
+	out.name(have, want, wrongRecord{Party: of, Against: against, Tag: haveTag}, own.Mismatches)
 	if len(out.Records) == 0 {
 		out.Note = "it was over before it could be looked at closely"
 	}
 	return out
+}
+
+// name names the records whose fingerprints differ, in the subject's own words
+// where it has seen it too.
+func (f *wrong) name(have, want map[string]string, as wrongRecord, own []wrongRecord) {
+	ids := maps.Clone(have)
+	maps.Copy(ids, want)
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if have[id] == want[id] || len(f.Records) == maxWrongRecords {
+			continue
+		}
+		r := as
+		r.ID = id
+		for _, m := range own {
+			if m.ID == id {
+				r = m
+			}
+		}
+		f.Records = append(f.Records, r)
+	}
 }
 
 // maxWrongRecords bounds the records named for one disagreement.
@@ -73,7 +96,7 @@ const maxWrongRecords = 20
 
 // fingerprints reads all fingerprints of a kind. Pages of two versions would say
 // nothing, so it begins again when the tag moves.
-func (w *watch) fingerprints(ctx context.Context, cl *client, kind snapshot.Kind, of snapshot.Party) (map[string]string, error) {
+func (w *watch) fingerprints(ctx context.Context, cl *client, kind snapshot.Kind, of snapshot.Party) (map[string]string, snapshot.Tag, error) {
 	for range 5 {
 		out, tag, moved := map[string]string{}, snapshot.Tag(""), false
 		for cursor := ""; ; {
@@ -90,7 +113,7 @@ func (w *watch) fingerprints(ctx context.Context, cl *client, kind snapshot.Kind
 				query.Set("cursor", cursor)
 			}
 			if err := w.ask(ctx, cl, "/api/cache/fingerprints/"+string(kind), query, &page); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			moved = moved || cursor != "" && page.Tag != tag
 			tag = page.Tag
@@ -102,10 +125,10 @@ func (w *watch) fingerprints(ctx context.Context, cl *client, kind snapshot.Kind
 			}
 		}
 		if !moved {
-			return out, nil
+			return out, tag, nil
 		}
 	}
-	return nil, errors.New("it changes too fast to be read")
+	return nil, "", errors.New("it changes too fast to be read")
 }
 
 // agreement is what routex verify found, as --json prints it.
@@ -115,8 +138,11 @@ type agreement struct {
 	Rounds        int                         `json:"rounds"`
 	Missed        int                         `json:"missedRounds"` // the server or Redis did not answer
 	Windows       []windowResult              `json:"windows"`
-	Silent        map[string]int              `json:"silent"` // rounds in which a replica did not answer
+	Silent        map[string]int              `json:"silent"`        // rounds in which a replica did not answer
+	Reasons       map[string]string           `json:"silentReasons"` // the newest, by replica
 	Disagreements []disagreement              `json:"disagreements"`
+	Omitted       int                         `json:"omittedDisagreements"` // over, and too many to be listed
+	NotFollowed   map[snapshot.Kind]string    `json:"notFollowed"`          // kinds not compared with the source at some time, and why
 	Kept          map[string][]snapshot.Fault `json:"kept"`
 }
 
@@ -144,7 +170,7 @@ type disagreement struct {
 func (w *watch) result() agreement {
 	out := agreement{
 		Agree: len(w.Silent()) == 0, Replicas: slices.Sorted(maps.Keys(w.replicas)), Rounds: w.Rounds(), Missed: w.missed,
-		Silent: w.Silent(), Disagreements: []disagreement{}, Kept: w.held,
+		Silent: w.Silent(), Reasons: w.reasons, Disagreements: []disagreement{}, Omitted: w.Omitted(), NotFollowed: w.still, Kept: w.held,
 	}
 	for _, t := range w.Tallies() {
 		out.Windows = append(out.Windows, windowResult{t.Window.Milliseconds(), t.Observations, t.Agreeing, t.Share()})
@@ -156,7 +182,7 @@ func (w *watch) result() agreement {
 			LastMs: d.Age().Milliseconds(), Over: d.Over, Records: []wrongRecord{}, Events: []event{},
 		}
 		for _, f := range w.found {
-			if f.Subject == d.Subject && f.Kind == d.Kind && f.Since.Equal(d.Since) {
+			if f.about(d) {
 				row.Records, row.Events, row.Note = f.Records, f.Events, f.Note
 			}
 		}
@@ -196,13 +222,19 @@ func (p *program) printAgreement(r agreement) {
 	}
 	p.table([]string{"A DIFFERENCE COUNTS IF", "OBSERVATIONS", "DIFFER", "AGREEMENT"}, rows)
 	for _, name := range slices.Sorted(maps.Keys(r.Silent)) {
-		p.say("%s did not answer in %d of %d rounds; these are no observations.", name, r.Silent[name], r.Rounds)
+		p.say("%s did not answer in %d of %d rounds; these are no observations. The last time: %s", name, r.Silent[name], r.Rounds, oneLine(r.Reasons[name]))
 	}
 	if r.Missed > 0 {
 		p.say("In %d rounds the server or Redis did not answer; these are no observations.", r.Missed)
 	}
 	for _, d := range r.Disagreements {
 		p.printDisagreement(d)
+	}
+	if r.Omitted > 0 {
+		p.say("%d more, from between these, are over and not listed.", r.Omitted)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(r.NotFollowed)) {
+		p.say("%s is not compared with the source, whose changes it does not follow: %s.", kind, r.NotFollowed[kind])
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.Kept)) {
 		for _, f := range r.Kept[kind] {
