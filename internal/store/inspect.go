@@ -53,15 +53,10 @@ func (s *Store) inspect(ctx context.Context, kind snapshot.Kind, ids []string) (
 		}
 		return nil
 	})
-	for i := 0; errors.Is(err, redis.Nil) && i < len(cmds); i++ { // no tag; the error of another command counts
-		if one := cmds[i].Err(); one != nil && !errors.Is(one, redis.Nil) {
-			err = one
-		}
-	}
-	switch {
+	switch err = pastNil(cmds, err); {
 	case isWrongType(err):
 		return in, fmt.Errorf("inspect %s: %w: %w", kind, snapshot.ErrInvalid, err)
-	case err != nil && !errors.Is(err, redis.Nil):
+	case err != nil:
 		return in, s.fault("inspect "+string(kind), err)
 	}
 	if in.Tag, err = snapshot.ParseTag(tag.Val()); err != nil {
@@ -79,6 +74,19 @@ func (s *Store) inspect(ctx context.Context, kind snapshot.Kind, ids []string) (
 		}
 	}
 	return in, nil
+}
+
+// pastNil is the error of cmds but for what is not there, which is none.
+func pastNil(cmds []redis.Cmder, err error) error {
+	if !errors.Is(err, redis.Nil) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if one := cmd.Err(); one != nil && !errors.Is(one, redis.Nil) {
+			return one
+		}
+	}
+	return nil
 }
 
 // scan reads a snapshot's hash in steps, while it may change.

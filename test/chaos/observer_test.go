@@ -177,7 +177,7 @@ func TestRecordCorruptedInRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := observe(t, f, 6*time.Second, "--window", "500ms")
+	ended := observe(t, f, 6*time.Second, "--window", "1s")
 	time.Sleep(time.Second) // the observer watches; what counts is what it reports
 	if err := f.Client.HSet(t.Context(), key, id, strings.Replace(was, `"priority":`, `"priority":9`, 1)).Err(); err != nil {
 		t.Fatal(err)
