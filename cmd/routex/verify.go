@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -204,9 +205,7 @@ func (w *watch) askAll(ctx context.Context, members replicaList, look *observer.
 		})
 	}
 	wg.Wait()
-	for id, why := range look.Silent {
-		w.reasons[id] = why
-	}
+	maps.Copy(w.reasons, look.Silent)
 	return held
 }
 

@@ -31,6 +31,7 @@ const kind = snapshot.Channels
 // version 7 and revision 9, until a test changes one of them.
 type rig struct {
 	*audit.Auditor
+	mu       sync.Mutex                   // for what reads side by side count
 	set      map[string]string            // the text in memory, which the set owns
 	compiled map[string]*snapshot.Channel // what requests see
 	snap     *snapshot.Snapshot
@@ -96,8 +97,11 @@ func newRig(t *testing.T, o audit.Options) *rig {
 	r.redis = snapshot.Inspection{Tag: r.snap.Tag, Meta: meta, Count: 3, Records: texts()}
 	o.Log, o.Reg = slog.New(slog.NewTextHandler(&r.log, nil)), r.reg
 	o.ReadSource = func(ctx context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+		r.mu.Lock()
 		r.reads++
-		if r.frozen {
+		frozen := r.frozen
+		r.mu.Unlock()
+		if frozen {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
@@ -121,6 +125,8 @@ func newRig(t *testing.T, o audit.Options) *rig {
 }
 
 func (r *rig) Held(k snapshot.Kind) (audit.Held, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.helds++
 	if k != kind || r.empty {
 		return audit.Held{}, false
@@ -148,6 +154,8 @@ func (r *rig) Recent(snapshot.Kind) []snapshot.Event {
 }
 
 func (r *rig) Inspect(_ context.Context, k snapshot.Kind, ids []string) (snapshot.Inspection, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.inspects++
 	if ids == nil {
 		r.wholes++
@@ -407,6 +415,7 @@ func TestAFrozenSourceParksNobody(t *testing.T) {
 		if _, err := r.Imprints(t.Context(), kind, snapshot.PartySource); err == nil || time.Since(began) != 10*time.Second {
 			t.Errorf("a caller without end waits %v in all: %v; want the bound of the read, 10s", time.Since(began), err)
 		}
+		synctest.Wait()
 		if r.reads != 1 {
 			t.Errorf("%d reads", r.reads)
 		}
@@ -471,6 +480,7 @@ func TestWhatWasReadIsLetGo(t *testing.T) {
 		if !freed.Load() {
 			t.Error("a second after the comparison the catalog is still held")
 		}
+		runtime.KeepAlive(r)
 	})
 }
 
