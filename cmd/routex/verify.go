@@ -127,6 +127,8 @@ type watch struct {
 	builds   map[string]string // program version by id
 	reasons  map[string]string // why a replica did not answer the last time, by id
 	missed   int               // rounds in which the server or Redis did not answer
+	unread   int               // rounds in which the source did not answer
+	because  string            // why it last did not
 	found    []wrong
 	held     map[string][]snapshot.Fault // records that are served in their last good version, by kind
 	still    map[snapshot.Kind]string    // kinds not compared with the source at some time, and why
@@ -164,7 +166,7 @@ func (w *watch) round(ctx context.Context) error {
 		return err
 	}
 	look := observer.Look{At: time.Now()}
-	look.Published, look.Source = server.beyond(w.still)
+	look.Published, look.Source = w.beyond(&server)
 	held := w.askAll(ctx, members, &look)
 	if err := ctx.Err(); err != nil {
 		return err // who did not answer was not let
@@ -216,6 +218,14 @@ func (w *watch) find(found wrong) {
 		w.found = slices.DeleteFunc(w.found, func(f wrong) bool { return !slices.ContainsFunc(known, f.about) })
 	}
 	w.found = append(w.found, found)
+}
+
+// beyond is what Redis and the source hold, and counts where the source does not answer.
+func (w *watch) beyond(server *verification) (published, source map[snapshot.Kind]observer.State) {
+	if why := server.unread(); why != "" {
+		w.unread, w.because = w.unread+1, why
+	}
+	return server.beyond(w.still)
 }
 
 // served asks one replica what it serves.

@@ -20,6 +20,7 @@ type pretend struct {
 	served string      // digest of what it serves; what is published has 0000000000000001
 	others string      // more elements of the list of replicas
 	down   bool        // Redis does not answer
+	unread bool        // the source does not answer
 	pinned bool        // the kind is held at its version, older than the source
 	moved  bool        // the fingerprints are of a later version
 	stuck  atomic.Bool // no replica says what it serves
@@ -54,6 +55,9 @@ func (p *pretend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	redis, source, tag, notFollowed := side("0000000000000001"), side("0000000000000001"), "4-00000000", ""
 	if p.down {
 		redis = `{"error":"timeout"}`
+	}
+	if p.unread {
+		source = `{"error":"the source is locked"}`
 	}
 	if p.pinned {
 		notFollowed, source = "pinned", strings.Replace(side("0000000000000002"), `"revision":9`, `"revision":10`, 1)
@@ -138,6 +142,14 @@ func TestVerify(t *testing.T) {
 		p := newPretend(t)
 		p.others = fmt.Sprintf(`,{"id":"gw-2","address":%q}`, strings.TrimPrefix(p.URL, "http://"))
 		if got := p.verify("--for", "300ms", "--window", "1s"); got.code != exitNotConverged || !strings.Contains(got.stdout, "gw-2 did not answer in ") {
+			t.Errorf("exit code %d:\n%s", got.code, got.stdout)
+		}
+	})
+	t.Run("a source that does not answer is said, and is no agreement", func(t *testing.T) {
+		p := newPretend(t)
+		p.unread = true
+		got := p.verify("--for", "1900ms", "--window", "1s")
+		if got.code != exitNotConverged || !strings.Contains(got.stdout, "rounds the source did not answer") || !strings.Contains(got.stdout, "the source is locked") {
 			t.Errorf("exit code %d:\n%s", got.code, got.stdout)
 		}
 	})

@@ -87,6 +87,16 @@ func (v *verification) beyond(still map[snapshot.Kind]string) (published, source
 	return published, source
 }
 
+// unread says why the source was not compared, "" if it was, or was not asked for.
+func (v *verification) unread() string {
+	for _, kind := range snapshot.Kinds {
+		if k := v.Kinds[kind]; k.Source != nil && k.Source.Error != "" {
+			return k.Source.Error
+		}
+	}
+	return ""
+}
+
 func silence(address string, v *verification, err error) string {
 	if err != nil {
 		return err.Error()

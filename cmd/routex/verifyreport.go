@@ -136,7 +136,9 @@ type agreement struct {
 	Agree         bool                        `json:"agree"`
 	Replicas      []string                    `json:"replicas"`
 	Rounds        int                         `json:"rounds"`
-	Missed        int                         `json:"missedRounds"` // the server or Redis did not answer
+	Missed        int                         `json:"missedRounds"`       // the server or Redis did not answer
+	Unread        int                         `json:"sourceMissedRounds"` // the source did not answer
+	UnreadWhy     string                      `json:"sourceMissedReason,omitempty"`
 	Windows       []windowResult              `json:"windows"`
 	Silent        map[string]int              `json:"silent"`        // rounds in which a replica did not answer
 	Reasons       map[string]string           `json:"silentReasons"` // the newest, by replica
@@ -170,6 +172,7 @@ type disagreement struct {
 func (w *watch) result() agreement {
 	out := agreement{
 		Agree: len(w.Silent()) == 0, Replicas: slices.Sorted(maps.Keys(w.replicas)), Rounds: w.Rounds(), Missed: w.missed,
+		Unread: w.unread, UnreadWhy: oneLine(w.because),
 		Silent: w.Silent(), Reasons: w.reasons, Disagreements: []disagreement{}, Omitted: w.Omitted(), NotFollowed: w.still, Kept: w.held,
 	}
 	for _, t := range w.Tallies() {
@@ -206,6 +209,8 @@ func (w *watch) report(c *control) error {
 		return errors.New("nothing was observed: the server or Redis did not answer, or the windows are longer than --for")
 	case len(w.Silent()) > 0:
 		return &coded{exitNotConverged, fmt.Errorf("%d of %d replicas did not answer each time", len(w.Silent()), len(r.Replicas))}
+	case w.unread > 0 && w.unread == w.Rounds():
+		return &coded{exitNotConverged, errors.New("the source was compared with nothing: it did not answer")}
 	case !r.Agree:
 		return &coded{exitNotConverged, errors.New("not everything agreed")}
 	}
@@ -226,6 +231,9 @@ func (p *program) printAgreement(r agreement) {
 	}
 	if r.Missed > 0 {
 		p.say("In %d rounds the server or Redis did not answer; these are no observations.", r.Missed)
+	}
+	if r.Unread > 0 {
+		p.say("In %d rounds the source did not answer, and Redis was not compared with it: %s", r.Unread, r.UnreadWhy)
 	}
 	for _, d := range r.Disagreements {
 		p.printDisagreement(d)
