@@ -61,7 +61,8 @@ func (a *App) permit(ctx context.Context, version int64) error {
 // a config written by hand, or lost from Redis, gets to the fleet.
 func (a *App) syncConfig(ctx context.Context) error {
 	mirrored, err := a.store.Config(ctx)
-	if err != nil && !errors.Is(err, snapshot.ErrUnknown) && !errors.Is(err, snapshot.ErrInvalid) {
+	unread := errors.Is(err, snapshot.ErrInvalid)
+	if err != nil && !unread && !errors.Is(err, snapshot.ErrUnknown) {
 		return err
 	}
 	c, err := a.db.LoadConfig(ctx)
@@ -69,8 +70,9 @@ func (a *App) syncConfig(ctx context.Context) error {
 		return err
 	}
 	// What Redis held before was in the source before that. A source that has
-	// less now went back in time, and is right all the same.
-	if err := a.store.MirrorConfig(ctx, c, c.Version < mirrored.Version); err != nil {
+	// less now went back in time, and is right all the same. What cannot be read
+	// was never in it, whatever version it claims.
+	if err := a.store.MirrorConfig(ctx, c, unread || c.Version < mirrored.Version); err != nil {
 		return err
 	}
 	a.follow(c)

@@ -122,6 +122,9 @@ func (s *Store) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 	if err := json.Unmarshal([]byte(f["json"]), &c.CacheConfig); err != nil {
 		return snapshot.VersionedConfig{}, fmt.Errorf("config: %w: %w", snapshot.ErrInvalid, err)
 	}
+	if c.Version <= 0 {
+		return snapshot.VersionedConfig{}, fmt.Errorf("config: version %q: %w", f["version"], snapshot.ErrInvalid)
+	}
 	return c, c.Check()
 }
 
