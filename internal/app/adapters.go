@@ -28,6 +28,9 @@ func (a *App) problems() []string {
 			all = append(all, p)
 		}
 	}
+	if p := a.refresher.Problem(); p != "" && a.leader.Leading() {
+		all = append(all, p)
+	}
 	return all
 }
 

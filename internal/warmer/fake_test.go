@@ -49,6 +49,13 @@ func (s *fakeSource) edit(f func(*snapshot.Catalog)) {
 	}
 }
 
+// fail has every read end with err, until nil.
+func (s *fakeSource) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
 func (s *fakeSource) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
 	s.mu.Lock()
 	c := s.catalog

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -34,7 +35,7 @@ type Refresher struct {
 	o   RefresherOptions
 	log *slog.Logger
 
-	trouble string // last state of following that was logged
+	trouble atomic.Pointer[string] // why it cannot follow, as last logged; nil: it can
 	forms   reformer
 }
 
@@ -151,8 +152,9 @@ func (r *Refresher) follow(ctx context.Context) {
 	if err == nil {
 		head, err = r.w.st.Head(ctx)
 	}
+	var unread error // a config that cannot be read: the content is followed by the last one that could
 	if err == nil && (at.Config != head.Config || at.Config != r.o.Config().Version) {
-		err = r.o.SyncConfig(ctx)
+		unread = r.o.SyncConfig(ctx)
 	}
 	switch c := r.o.Config(); {
 	case err != nil:
@@ -163,19 +165,35 @@ func (r *Refresher) follow(ctx context.Context) {
 			err = r.reform(ctx)
 		}
 	}
-	var refused snapshot.Refused
-	state := ""
-	if err != nil && !Held(err) && !errors.As(err, &refused) && ctx.Err() == nil {
-		state = err.Error()
+	if err != nil && ctx.Err() != nil {
+		return // the lease ended midway: that says nothing of the source
 	}
-	if (state == "") != (r.trouble == "") {
-		if state != "" {
+	if errors.As(err, new(snapshot.Refused)) || Held(err) {
+		err = nil // it was read, and judged
+	}
+	if err == nil {
+		err = unread
+	}
+	switch was := r.trouble.Load(); {
+	case err != nil:
+		why := err.Error()
+		r.trouble.Store(&why)
+		if was == nil {
 			r.log.Warn("Cache refresher cannot follow the source", "err", err)
-		} else {
-			r.log.Info("Cache refresher follows the source again")
 		}
-		r.trouble = state
+	case was != nil:
+		r.trouble.Store(nil)
+		r.log.Info("Cache refresher follows the source again")
 	}
+}
+
+// Problem says why the source is not followed, "" while they are. It
+// tells of the last time that this replica led, and so means nothing elsewhere.
+func (r *Refresher) Problem() string {
+	if why := r.trouble.Load(); why != nil {
+		return "this replica refreshes, and cannot follow the source: " + *why
+	}
+	return ""
 }
 
 // audit looks for what nothing tells of: a source that no longer counts its
