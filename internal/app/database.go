@@ -172,7 +172,7 @@ func (d *database) counted(ctx context.Context) bool {
 	case ctx.Err() != nil, err != nil && len(missing) == 0:
 	case err != nil:
 		if !d.blind.Swap(true) {
-			d.log.Error("Cache: changes in the source may not be counted, it is loaded at every audit", "err", err)
+			d.log.Error("Cache: changes in the source may not be counted, it is loaded at every check", "err", err)
 		}
 	case len(missing) > 0:
 		d.log.Error("Cache: triggers in the source were missing and are put back, what was changed meanwhile is loaded now", "triggers", missing)

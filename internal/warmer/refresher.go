@@ -13,15 +13,15 @@ import (
 // RefresherOptions are the tunables of a Refresher; zero means the default.
 type RefresherOptions struct {
 	SourcePoll time.Duration // how often the source's revisions are compared; 1 s
-	Audit      time.Duration // how often Redis is checked for lost records; 15 s
+	Check      time.Duration // how often the source's triggers and the records in Redis are checked; 15 s
 	// Config is the fleet's config as this replica follows it.
 	Config func() snapshot.VersionedConfig
 	// Configured rings when that config changed.
 	Configured <-chan struct{}
 	// SyncConfig mirrors the source's config into Redis and follows it.
 	SyncConfig func(ctx context.Context) error
-	// Counted, if set, is asked by every audit whether the source counts its
-	// changes. While it does not, each audit loads it.
+	// Counted, if set, is asked by every check whether the source counts its
+	// changes. While it does not, each check loads it.
 	Counted func(ctx context.Context) bool
 	// Changes rings when the source may have changed.
 	Changes <-chan struct{}
@@ -47,8 +47,8 @@ func NewRefresher(w *Warmer, o RefresherOptions) (*Refresher, error) {
 	if o.SourcePoll <= 0 {
 		o.SourcePoll = time.Second
 	}
-	if o.Audit <= 0 {
-		o.Audit = 15 * time.Second
+	if o.Check <= 0 {
+		o.Check = 15 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -72,9 +72,9 @@ func (r *Refresher) begin(ctx context.Context) {
 // Lead refreshes until ctx ends, which it does with the lease.
 func (r *Refresher) Lead(ctx context.Context) error {
 	r.begin(ctx)
-	poll, audit := time.NewTicker(r.o.SourcePoll), time.NewTicker(r.o.Audit)
+	poll, check := time.NewTicker(r.o.SourcePoll), time.NewTicker(r.o.Check)
 	defer poll.Stop()
-	defer audit.Stop()
+	defer check.Stop()
 	interval, enabled := r.interval(), r.o.Config().Enabled
 	refresh := time.NewTimer(interval)
 	defer refresh.Stop()
@@ -86,8 +86,8 @@ func (r *Refresher) Lead(ctx context.Context) error {
 			r.follow(ctx)
 		case <-poll.C:
 			r.follow(ctx)
-		case <-audit.C:
-			r.audit(ctx)
+		case <-check.C:
+			r.check(ctx)
 		case <-r.o.Configured:
 			if now := r.interval(); now != interval {
 				interval = now
@@ -196,10 +196,10 @@ func (r *Refresher) Problem() string {
 	return ""
 }
 
-// audit looks for what nothing tells of: a source that no longer counts its
+// check looks for what nothing tells of: a source that no longer counts its
 // changes, and what Redis has lost in part, for an evicted or deleted snapshot or
 // config does not show in the head.
-func (r *Refresher) audit(ctx context.Context) {
+func (r *Refresher) check(ctx context.Context) {
 	counted := r.o.Counted == nil || r.o.Counted(ctx)
 	c := r.o.Config()
 	if err := r.o.SyncConfig(ctx); err != nil || !c.Enabled {

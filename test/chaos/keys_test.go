@@ -18,7 +18,7 @@ type oddity struct {
 	name string
 	do   func(ctx context.Context, c redis.Cmdable, key func(string) string) error
 	log  string // what the log has to say of it, once in the whole fleet or once a replica; "" for nothing
-	slow bool   // it is mended by the audit, or after several times to live of a lock
+	slow bool   // it is mended by the check, or after several times to live of a lock
 }
 
 // instead puts a key of another type where name belongs.

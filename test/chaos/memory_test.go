@@ -51,7 +51,7 @@ func TestEviction(t *testing.T) {
 			}
 			took := tr.caughtUp(t, time.Now())
 			complete(t, f)
-			t.Logf("figure: %s, %d MB: %d keys evicted, %v repairs, %v warms; every replica serves an edit made afterwards within %s, all of Redis is complete again after %s (bound 20s: one audit and a warm)",
+			t.Logf("figure: %s, %d MB: %d keys evicted, %v repairs, %v warms; every replica serves an edit made afterwards within %s, all of Redis is complete again after %s (bound 20s: one check and a warm)",
 				policy, limit, evicted, f.Metric("routex_warmer_repairs_total"), f.Metric("routex_cache_warm_total"), ms(took), ms(took))
 			if evicted == 0 && policy != "noeviction" {
 				t.Error("nothing was evicted: the test does not fill enough")

@@ -139,7 +139,7 @@ func TestPoisonInRedisIsHealed(t *testing.T) {
 			// Whatever the poison was, a change goes through it.
 			f.Exec("UPDATE channels SET weight = 42 WHERE id = ?", fleet.ChannelID(5))
 			testkit.Eventually(t, 20*time.Second, "every replica serves the change", func() error { return weighs(t, f, fleet.ChannelID(5), 42) })
-			// Whoever repairs has until the next audit to find what no look shows.
+			// Whoever repairs has until the next check to find what no look shows.
 			testkit.Eventually(t, 30*time.Second, "Redis is whole again", func() error {
 				n, err := f.Client.HLen(t.Context(), f.Key("snapshot:channels")).Result()
 				if err == nil && n != channels {

@@ -285,11 +285,11 @@ func weightInRedis(t *testing.T, f *fleet.Fleet) int {
 }
 
 // TestTriggersThatWereDropped drops what counts the changes, by hand, and edits a
-// row. An audit has to notice, mend it and have the change served; what comes
+// row. A check has to notice, mend it and have the change served; what comes
 // after is followed as ever.
 func TestTriggersThatWereDropped(t *testing.T) {
 	t.Parallel()
-	const bound = 15*time.Second + 3*time.Second // an audit, a poll and a warm
+	const bound = 15*time.Second + 3*time.Second // a check, a poll and a warm
 	for name, o := range map[string]fleet.Options{
 		"SQLite":     {Replicas: 2, Channels: 5},
 		"PostgreSQL": {Replicas: 2, Channels: 5, Postgres: true},

@@ -87,9 +87,9 @@ func nextWarm(t *testing.T, r *fleet.Replica, n float64) float64 {
 }
 
 // withoutIdle leaves out what happens without a refresh, too: the heartbeat
-// and its script, the audit, the ping of the subscription.
+// and its script, the refresher's check, the ping of the subscription.
 func withoutIdle(c testkit.Commands) testkit.Commands {
-	beats, audits := c["zadd"], c["hlen"]/4
+	beats, checks := c["zadd"], c["hlen"]/4
 	out := maps.Clone(c)
 	for _, name := range []string{"zadd", "pexpire", "zremrangebyscore", "ping", "hlen"} {
 		delete(out, name)
@@ -97,8 +97,8 @@ func withoutIdle(c testkit.Commands) testkit.Commands {
 	for _, name := range []string{"evalsha", "time", "hset"} {
 		out[name] -= beats
 	}
-	out["hmget"] -= 4 * audits
-	out["hgetall"] -= audits
+	out["hmget"] -= 4 * checks
+	out["hgetall"] -= checks
 	return out
 }
 

@@ -21,7 +21,7 @@ const (
 	leaseTTL  = 3 * time.Second
 	pollEvery = time.Second
 	liveFor   = 4 * time.Second
-	audits    = 5 * time.Second
+	checks    = 5 * time.Second
 )
 
 var silent = slog.New(slog.DiscardHandler)
@@ -128,7 +128,7 @@ func (p *process) assemble() {
 		Guards: guards, Permit: p.permit, Timeout: 20 * time.Second, Log: silent, Random: p.sim.chance,
 	}))
 	p.refresher = must(warmer.NewRefresher(p.warmer, warmer.RefresherOptions{
-		Audit: audits, Config: func() snapshot.VersionedConfig { return *p.config.Load() }, Configured: p.configured,
+		Check: checks, Config: func() snapshot.VersionedConfig { return *p.config.Load() }, Configured: p.configured,
 		SyncConfig: p.syncConfig, Log: silent,
 	}))
 }
