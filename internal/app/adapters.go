@@ -31,7 +31,13 @@ func (a *App) problems() []string {
 	if p := a.refresher.Problem(); p != "" && a.leader.Leading() {
 		all = append(all, p)
 	}
-	return all
+	if p := a.evicts.Load(); p != nil && *p != "" {
+		all = append(all, *p)
+	}
+	if a.leader.Leading() && a.db.blind.Load() { // only who leads looks, and would see it mended
+		all = append(all, uncounted)
+	}
+	return append(all, a.state.problems()...)
 }
 
 // serving is the replica's copy as the warmer sees it.

@@ -71,8 +71,9 @@ type App struct {
 	pace       pace       // of warms asked for through the API
 	following  sync.Mutex // held while followed and the cache's config change, together
 	followed   atomic.Pointer[snapshot.VersionedConfig]
-	configured chan struct{} // 1 slot: followed changed
-	another    chan struct{} // 1 slot: Redis may be another server now
+	configured chan struct{}          // 1 slot: followed changed
+	evicts     atomic.Pointer[string] // why Redis may drop our keys; nil or "": it may not
+	another    chan struct{}          // 1 slot: Redis may be another server now
 	closers    []func() error
 }
 

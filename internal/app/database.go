@@ -160,6 +160,9 @@ func (d *database) Position(ctx context.Context) (at warmer.Position, err error)
 	return at, err
 }
 
+// uncounted is what to see to when the triggers can neither be seen nor be put back.
+const uncounted = "changes in the source may not be counted, it is loaded at every check"
+
 // counted puts back triggers that are missing, and reports whether the source
 // counts its changes. A source that does not answer is no worse than it was.
 func (d *database) counted(ctx context.Context) bool {
@@ -172,7 +175,7 @@ func (d *database) counted(ctx context.Context) bool {
 	case ctx.Err() != nil, err != nil && len(missing) == 0:
 	case err != nil:
 		if !d.blind.Swap(true) {
-			d.log.Error("Cache: changes in the source may not be counted, it is loaded at every check", "err", err)
+			d.log.Error("Cache: "+uncounted, "err", err)
 		}
 	case len(missing) > 0:
 		d.log.Error("Cache: triggers in the source were missing and are put back, what was changed meanwhile is loaded now", "triggers", missing)

@@ -21,6 +21,9 @@ const closeWithin = time.Second
 // reclaimAgain is the pause after a try to give locks back that failed.
 const reclaimAgain = 200 * time.Millisecond
 
+// policyAgain is the pause between two looks at an eviction policy that does not do.
+const policyAgain = 30 * time.Second
+
 // Run serves until ctx ends and then stops in order: not ready, hand the lease
 // over and drain, end the rest, close. It returns nil after a clean stop and
 // an error when the replica could not go on.
@@ -121,14 +124,25 @@ func (a *App) beginLate(ctx context.Context) error {
 	return nil
 }
 
-// warnOfEviction says once if Redis may drop what the fleet keeps there.
+// warnOfEviction says once if Redis may drop what the fleet keeps there, and
+// asks again until it may not, so that /health does not go on saying so.
 func (a *App) warnOfEviction(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, followWithin)
-	defer cancel()
-	if warning := a.store.EvictionWarning(ctx); warning != "" {
-		a.log.Warn(warning)
+	for {
+		limited, cancel := context.WithTimeout(ctx, followWithin)
+		warning, err := a.store.EvictionWarning(limited)
+		cancel()
+		if err == nil {
+			if was := a.evicts.Swap(&warning); warning != "" && (was == nil || *was != warning) {
+				a.log.Warn(warning)
+			}
+			if warning == "" {
+				return nil
+			}
+		}
+		if !sleep(ctx, policyAgain) {
+			return nil
+		}
 	}
-	return nil
 }
 
 // lead campaigns for the refresher's lease until ctx ends, and tells the others

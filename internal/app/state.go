@@ -33,6 +33,28 @@ type keeper struct {
 	shared  bool // another replica writes there too
 }
 
+// What to see to.
+const (
+	folderFails  = "state folder does not work: a start without Redis and database would find an old copy or none"
+	folderShared = "state folder is shared with another replica: whose copy is newer stays, but each should have a folder of its own"
+)
+
+// problems names what somebody should see to, also of no keeper.
+func (k *keeper) problems() (all []string) {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failing {
+		all = append(all, folderFails)
+	}
+	if k.shared {
+		all = append(all, folderShared)
+	}
+	return all
+}
+
 // imprint tells contents apart, across data sets of Redis as well.
 type imprint struct {
 	tag    snapshot.Tag
@@ -167,8 +189,7 @@ func (k *keeper) overtaken(at time.Time) bool {
 	k.shared = k.shared || say
 	k.mu.Unlock()
 	if say {
-		k.log.Warn("Cache state folder is shared with another replica: whose copy is newer stays, but each should have a folder of its own",
-			"folder", k.dir)
+		k.log.Warn("Cache "+folderShared, "folder", k.dir)
 	}
 	if !theirs.After(at) {
 		return false
@@ -220,8 +241,7 @@ func (k *keeper) note(err error) {
 	k.mu.Unlock()
 	switch {
 	case err != nil && !was:
-		k.log.Warn("Cache state folder does not work: a start without Redis and database would find an old copy or none",
-			"folder", k.dir, "err", err)
+		k.log.Warn("Cache "+folderFails, "folder", k.dir, "err", err)
 	case err == nil && was:
 		k.log.Info("Cache state folder works again", "folder", k.dir)
 	}

@@ -4,17 +4,19 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// EvictionWarning returns a sentence for the log if Redis may evict our keys,
+// EvictionWarning returns a sentence for people if Redis may evict our keys,
 // and "" if it may not or does not say. Locks and registrations have a time to
 // live, so even the volatile policies take them.
 //
 //	cost  one command
-func (s *Store) EvictionWarning(ctx context.Context) string {
+func (s *Store) EvictionWarning(ctx context.Context) (string, error) {
 	info, err := s.c.Command.Info(ctx, "memory").Result()
 	if err != nil {
-		return ""
+		return "", fmt.Errorf("read the eviction policy: %w: %w", snapshot.ErrUnavailable, err)
 	}
 	fields := map[string]string{}
 	for line := range strings.Lines(info) {
@@ -24,7 +26,7 @@ func (s *Store) EvictionWarning(ctx context.Context) string {
 	}
 	policy := fields["maxmemory_policy"]
 	if policy == "" || policy == "noeviction" {
-		return ""
+		return "", nil
 	}
-	return fmt.Sprintf("Redis has maxmemory-policy %s and may evict the Cache's keys and locks; that costs re-warms, so set it to noeviction", policy)
+	return fmt.Sprintf("Redis has maxmemory-policy %s and may evict the Cache's keys and locks; that costs re-warms, so set it to noeviction", policy), nil
 }

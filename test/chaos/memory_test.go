@@ -34,6 +34,9 @@ func TestEviction(t *testing.T) {
 			if warned := strings.Contains(f.Replicas[0].Log(), "maxmemory-policy "+policy+" "); warned != (policy != "noeviction") {
 				t.Errorf("the log names the policy: %v", warned)
 			}
+			if named := strings.Contains(strings.Join(problems(f), "\n"), "maxmemory-policy "+policy+" "); named != (policy != "noeviction") {
+				t.Errorf("/health names the policy: %v", named)
+			}
 			tr := startTraffic(t, f)
 			tr.arrive(t, 500*time.Millisecond, "edits arrive before")
 			ctx, stop := context.WithCancel(t.Context())

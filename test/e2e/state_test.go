@@ -336,6 +336,13 @@ func TestAStateFolderThatCannotBeWritten(t *testing.T) {
 	l.WaitReady()
 	addChannel(l, r, "first")
 	addChannel(l, r, "second")
+	var health struct {
+		Problems []string `json:"problems"`
+	}
+	r.Get("/health", &health)
+	if len(health.Problems) != 1 || !strings.Contains(health.Problems[0], "state folder does not work") || strings.Contains(health.Problems[0], file) {
+		t.Errorf("/health has the problems %q, want the state folder alone", health.Problems)
+	}
 	r.Stop()
 	if n := strings.Count(r.Log(), "Cache state folder does not work"); n != 1 {
 		t.Errorf("it warned %d times, want once", n)
