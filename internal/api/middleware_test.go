@@ -168,16 +168,20 @@ func TestProbes(t *testing.T) {
 	if got := r.call(t, "GET", "/readyz", ""); !strings.Contains(got.text, "embedded") {
 		t.Errorf("readyz of an embedded replica: %s", got.text)
 	}
-	r.cache.status.State, r.cache.status.Reason = snapshot.StateStale, "channels of schema 2, written by a later release"
+	r.cache.status.State, r.cache.status.Reason = snapshot.StateStale, "dial tcp 10.0.0.1:6379"
+	r.cache.status.Public = "channels of schema 2, written by a later release"
 	if got := r.call(t, "GET", "/readyz", ""); got.status != 200 || !strings.Contains(got.text, "stale: channels of schema 2, written by a later release") {
 		t.Errorf("readyz of a replica that serves its last good copy: %d %s", got.status, got.text)
 	}
-	r.cache.status.Ready, r.cache.status.Reason = false, "no copy of channels yet"
+	r.cache.status.Ready, r.cache.status.Public = false, "no copy of channels yet"
 	if got := r.call(t, "GET", "/readyz", ""); got.status != 503 || !strings.Contains(got.text, "no copy of channels yet") || !strings.Contains(got.text, "embedded") {
 		t.Errorf("readyz: %d %s", got.status, got.text)
 	}
 	health := r.call(t, "GET", "/health", "")
 	health.wantCode(t, 503, "UNAVAILABLE")
+	if reason := health.at("error.details.reason"); reason != "dial tcp 10.0.0.1:6379" {
+		t.Errorf("health gives the reason %v, want the whole one", reason)
+	}
 	if health.at("error.details.live") != true || health.at("error.details.build.version") != "1.2.3" {
 		t.Errorf("health: %s", health.text)
 	}

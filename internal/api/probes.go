@@ -15,28 +15,29 @@ func (a *API) alive(w http.ResponseWriter, r *http.Request) error {
 }
 
 // standing says whether this replica can serve, and why not.
-func (a *API) standing() (snapshot.Status, bool, string) {
+func (a *API) standing() snapshot.Status {
 	s := a.cache.Status()
 	if a.draining.Load() {
-		return s, false, "shutting down"
+		s.Ready, s.Reason, s.Public = false, "shutting down", "shutting down"
 	}
-	return s, s.Ready, s.Reason
+	return s
 }
 
+// ready is open, so it tells the reason in the words for anybody.
 func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
-	s, ready, reason := a.standing()
+	s := a.standing()
 	mode := ""
 	if a.embedded {
 		mode = " (embedded)"
 	}
-	if ready && s.State != snapshot.StateFresh {
+	if s.Ready && s.State != snapshot.StateFresh {
 		mode += ", " + string(s.State) // it serves, and people should know how well, and why
-		if reason != "" {
-			mode += ": " + reason
+		if s.Public != "" {
+			mode += ": " + s.Public
 		}
 	}
-	if !ready {
-		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(reason, "no complete copy yet"))
+	if !s.Ready {
+		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(s.Public, "no complete copy yet"))
 	}
 	a.answer(w, r, http.StatusOK, envelope{Success: true, Message: "ready" + mode})
 	return nil
@@ -55,13 +56,13 @@ type healthReport struct {
 }
 
 func (a *API) health(w http.ResponseWriter, r *http.Request) error {
-	s, ready, reason := a.standing()
-	report := healthReport{Live: true, Ready: ready, Reason: reason, Embedded: a.embedded, Build: a.build, Replica: replicaOf(s), Problems: []string{}}
+	s := a.standing()
+	report := healthReport{Live: true, Ready: s.Ready, Reason: s.Reason, Embedded: a.embedded, Build: a.build, Replica: replicaOf(s), Problems: []string{}}
 	if a.problems != nil {
 		report.Problems = append(report.Problems, a.problems()...)
 	}
-	if !ready {
-		p := fail(codeUnavailable, "not ready: %s", cmp.Or(reason, "no complete copy yet"))
+	if !s.Ready {
+		p := fail(codeUnavailable, "not ready: %s", cmp.Or(s.Reason, "no complete copy yet"))
 		p.details = report
 		return p
 	}

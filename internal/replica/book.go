@@ -35,6 +35,7 @@ type book struct {
 
 	state   snapshot.State
 	reason  string         // why it is not fresh; "" when it is
+	public  string         // the same for anybody
 	logged  snapshot.State // the state last logged
 	changed chan struct{}  // closed at the next event
 }
@@ -80,6 +81,7 @@ func newBook(random func() float64) book {
 		state:   snapshot.StateLoading,
 		logged:  snapshot.StateLoading,
 		reason:  "no look at Redis yet",
+		public:  "no look at Redis yet",
 		changed: make(chan struct{}),
 		slots:   make([]slot, len(snapshot.Kinds)),
 		source:  sourceBook{spread: random()},

@@ -4,3 +4,6 @@ package replica
 func DecodeOne[T any](id, body string, decode func(id, body string) (*T, error)) (*T, error) {
 	return decodeOne(id, body, decode)
 }
+
+// InPublic is the wording of an error for anybody.
+var InPublic = inPublic

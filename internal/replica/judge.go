@@ -12,14 +12,14 @@ import (
 )
 
 // judge says how fresh the book's content is, why it is not fresh, and whether
-// the state is only that of a moment: a pull is under way.
-func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot.State, why string, brief bool) {
+// the state is only that of a moment: a pull is under way. say words the errors.
+func (b *book) judge(now time.Time, maxUnverified time.Duration, say wording) (state snapshot.State, why string, brief bool) {
 	if !b.config.Enabled {
-		state, why = b.source.judge()
+		state, why = b.source.judge(say)
 		return state, why, false
 	}
 	if kind := b.lacking(); kind != "" && !b.complete {
-		return snapshot.StateLoading, b.restored.label(now, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble())), false
+		return snapshot.StateLoading, b.restored.label(now, fmt.Sprintf("no copy of %s yet: %s", kind, b.trouble(say)), say), false
 	}
 	if !b.seen && b.lookErr == nil {
 		return snapshot.StateLoading, "no look at Redis yet", false
@@ -28,7 +28,7 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 	if since.IsZero() {
 		since = b.startedAt
 	}
-	trouble := b.restored.label(now, b.trouble())
+	trouble := b.restored.label(now, b.trouble(say), say)
 	if now.Sub(since) >= maxUnverified {
 		why := cmp.Or(trouble, "no look has ended lately")
 		return snapshot.StateUnverified, fmt.Sprintf("nothing proved it fresh for %v: %s", maxUnverified, why), false
@@ -43,9 +43,9 @@ func (b *book) judge(now time.Time, maxUnverified time.Duration) (state snapshot
 }
 
 // trouble says in words what keeps the content from being equal to the head.
-func (b *book) trouble() string {
+func (b *book) trouble(say wording) string {
 	if b.lookErr != nil {
-		return fmt.Sprintf("Redis does not answer: %v", b.lookErr)
+		return "Redis does not answer" + say(b.lookErr)
 	}
 	if !b.seen {
 		return "no look at Redis yet"
@@ -57,7 +57,7 @@ func (b *book) trouble() string {
 		}
 		switch v, tag := b.verdict(b.head, s), b.head.Tags[s.kind]; {
 		case v == behind && b.pullErr != nil:
-			return fmt.Sprintf("%s %s is not here yet: %v", s.kind, tag, b.pullErr)
+			return fmt.Sprintf("%s %s is not here yet%s", s.kind, tag, say(b.pullErr))
 		case v == behind:
 			return fmt.Sprintf("%s %s is being pulled", s.kind, tag)
 		case v == held:
@@ -197,8 +197,10 @@ func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	b := &c.book
 	b.gradeCopies()
 	b.complete = b.complete || (b.last != nil && b.lacking() == "")
-	state, why, brief := b.judge(time.Now(), c.o.MaxUnverified)
-	b.state, b.reason = state, why
+	now := time.Now()
+	state, why, brief := b.judge(now, c.o.MaxUnverified, inFull)
+	_, public, _ := b.judge(now, c.o.MaxUnverified, inPublic)
+	b.state, b.reason, b.public = state, why, public
 	c.view.Store(b.face(c.view.Load(), state, c.o.Refuse))
 
 	for i := range b.slots {

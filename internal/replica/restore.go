@@ -23,13 +23,13 @@ type restoreBook struct {
 func (r restoreBook) served() bool { return !r.at.IsZero() }
 
 // label says in why, unless that is empty, what an earlier run has to do with it.
-func (r restoreBook) label(now time.Time, why string) string {
+func (r restoreBook) label(now time.Time, why string, say wording) string {
 	switch {
 	case why == "":
 	case r.served():
 		return fmt.Sprintf("restored from the state folder, saved %s ago; %s", roughly(now.Sub(r.at)), why)
 	case r.err != nil:
-		return fmt.Sprintf("%s; nothing was restored: %v", why, r.err)
+		return fmt.Sprintf("%s; nothing was restored%s", why, say(r.err))
 	}
 	return why
 }

@@ -29,10 +29,10 @@ type sourceBook struct {
 }
 
 // judge says how pass-through stands: as well as the source does.
-func (s *sourceBook) judge() (snapshot.State, string) {
+func (s *sourceBook) judge(say wording) (snapshot.State, string) {
 	switch {
 	case s.err != nil:
-		return snapshot.StateDegraded, fmt.Sprintf("the cache is switched off and the source does not answer: %v", s.err)
+		return snapshot.StateDegraded, "the cache is switched off and the source does not answer" + say(s.err)
 	case s.at.IsZero():
 		return snapshot.StateLoading, "the cache is switched off and the source was not read yet"
 	}

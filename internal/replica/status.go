@@ -20,7 +20,7 @@ func (c *Cache) Status() snapshot.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.book
-	s.Ready, s.Reason = b.ready(c.o.Refuse), b.reason
+	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), b.reason, b.public
 	if !b.verifiedAt.IsZero() {
 		s.VerifiedMsAgo = time.Since(b.verifiedAt).Milliseconds()
 	}

@@ -19,6 +19,7 @@ type Status struct {
 	ReplicaInfo
 	Ready         bool
 	Reason        string // why it is not ready, or not fresh; "" when all is well
+	Public        string // the same for anybody: without addresses, names of users and paths
 	AgeMs         int64  // since the served content was published, the oldest kind
 	VerifiedMsAgo int64  // since the served tags were last found equal to the head; -1: never
 	Hits          int64  // reads answered from memory

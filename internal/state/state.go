@@ -100,7 +100,7 @@ func Load(dir, namespace string, keys *snapshot.Keyring) (map[snapshot.Kind]*sna
 	}
 	snaps, at, err := load(path, label(namespace), keys)
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("load %s: %w", path, err)
+		return nil, time.Time{}, &fs.PathError{Op: "load", Path: path, Err: err}
 	}
 	return snaps, at, nil
 }
