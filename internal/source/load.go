@@ -66,6 +66,7 @@ type loading struct {
 	snapshot.Catalog
 	plain  []plainKey                 // rows whose key has to be sealed
 	opened map[string]snapshot.Sealed // by channel id: sealed keys that open
+	shut   int                        // sealed keys that do not open
 }
 
 // read fills l inside one transaction.
@@ -123,6 +124,11 @@ func (l *loading) readChannels(ctx context.Context, t *tx) error {
 		}
 		l.Channels = append(l.Channels, row.Channel)
 	}
+	if l.shut > 1 && len(l.opened) == 0 {
+		// Not so many rows are broken: this process has other keys than the fleet,
+		// and must not take these channels from it.
+		return fmt.Errorf("none of %d sealed keys opens with the secret keys of this replica: %w", l.shut, snapshot.ErrUnavailable)
+	}
 	return nil
 }
 
@@ -137,6 +143,7 @@ func (l *loading) usable(t *tx, row *channelRow) error {
 		return nil // for Check to judge
 	}
 	if err := t.opens(row.ID, row.APIKey); err != nil {
+		l.shut++
 		return err
 	}
 	l.opened[row.ID] = row.APIKey
