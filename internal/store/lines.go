@@ -3,9 +3,7 @@ package store
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -35,24 +33,10 @@ func newLines() *lines {
 func (l *lines) cut() {
 	l.end(errCut)
 	l.mu.Lock()
-	open := slices.Collect(maps.Keys(l.open))
-	l.mu.Unlock()
-	for _, c := range open {
-		sever(c)
+	defer l.mu.Unlock()
+	for c := range l.open {
+		_ = c.Conn.Close() // it is being given up
 	}
-}
-
-// sever ends a connection that is being given up. It closes what is below TLS:
-// that says goodbye first, and waits seconds for a server that reads no more.
-func sever(conn net.Conn) {
-	for {
-		over, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		conn = over.NetConn()
-	}
-	_ = conn.Close()
 }
 
 // DialHook keeps what is dialled.
@@ -66,23 +50,15 @@ func (l *lines) DialHook(next redis.DialHook) redis.DialHook {
 			return nil, err
 		}
 		c := &line{Conn: conn, l: l}
-		if !l.keep(c) {
-			sever(conn) // nobody has used it
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.ended.Err() != nil {
+			_ = conn.Close() // nobody has used it
 			return nil, errCut
 		}
+		l.open[c] = struct{}{}
 		return c, nil
 	}
-}
-
-// keep makes c one of those to be cut, unless they are already.
-func (l *lines) keep(c *line) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended.Err() != nil {
-		return false
-	}
-	l.open[c] = struct{}{}
-	return true
 }
 
 // ProcessHook leaves commands alone.

@@ -59,9 +59,8 @@ func newMasters(o *redis.FailoverOptions) *masters {
 	return m
 }
 
-// meetLocked makes the Sentinels that are asked those of the URL and others. It
-// returns those that are no longer, to be closed without the lock.
-func (m *masters) meetLocked(others []string) (left []*redis.Client) {
+// meetLocked makes the Sentinels that are asked those of the URL and others.
+func (m *masters) meetLocked(others []string) {
 	want := slices.Clone(m.listed)
 	for _, addr := range others {
 		if len(want) < mostSentinels && !slices.Contains(want, addr) {
@@ -71,7 +70,7 @@ func (m *masters) meetLocked(others []string) (left []*redis.Client) {
 	for addr, client := range m.sentinels {
 		if !slices.Contains(want, addr) {
 			delete(m.sentinels, addr)
-			left = append(left, client)
+			_ = client.Close()
 		}
 	}
 	for _, addr := range want {
@@ -85,7 +84,6 @@ func (m *masters) meetLocked(others []string) (left []*redis.Client) {
 			MaintNotificationsConfig: noMaintenance(),
 		})
 	}
-	return left
 }
 
 // find asks all Sentinels at the same time. It returns the newest answer as
@@ -189,35 +187,23 @@ func gone(flags string) bool {
 // note makes found the master, and ends all connections to any other: a server
 // that was deposed while it was frozen takes up where it was, and says nothing.
 func (m *masters) note(found master, majority bool) master {
-	now, conns, left := m.move(found, majority)
-	for _, conn := range conns {
-		sever(conn)
-	}
-	for _, sentinel := range left {
-		go func() { _ = sentinel.Close() }() // ends by itself: a goodbye has a deadline
-	}
-	return now
-}
-
-// move is note for what the lock guards. It returns what is to be closed.
-func (m *masters) move(found master, majority bool) (now master, conns []net.Conn, left []*redis.Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !majority && found.epoch < m.now.epoch {
-		return m.now, nil, nil
+		return m.now
 	}
 	m.now = found
 	if !majority { // too few to say who is away
 		found.others = slices.AppendSeq(found.others, maps.Keys(m.sentinels))
 	}
-	left = m.meetLocked(found.others)
+	m.meetLocked(found.others)
 	for conn := range m.conns {
 		if conn.addr != found.addr {
 			delete(m.conns, conn)
-			conns = append(conns, conn.Conn)
+			_ = conn.Conn.Close()
 		}
 	}
-	return found, conns, left
+	return found
 }
 
 // watch asks the Sentinels until ctx ends, so that no connection stays where
@@ -255,16 +241,49 @@ func (m *masters) connect(ctx context.Context, network, _ string) (net.Conn, err
 	return c, nil
 }
 
+// masterConn is a connection to what was the master when it was opened.
+type masterConn struct {
+	net.Conn
+	m    *masters
+	addr string // as the Sentinels name it
+}
+
+// NetConn lets go-redis see the connection itself.
+func (c *masterConn) NetConn() net.Conn { return c.Conn }
+
+// Close closes the connection, unless note has.
+func (c *masterConn) Close() error {
+	c.m.mu.Lock()
+	_, open := c.m.conns[c]
+	delete(c.m.conns, c)
+	c.m.mu.Unlock()
+	if !open {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
 // close closes the connections to the Sentinels.
 func (m *masters) close() error {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.closed = true
-	sentinels := slices.Collect(maps.Values(m.sentinels))
-	clear(m.sentinels)
-	m.mu.Unlock()
 	var errs []error
-	for _, sentinel := range sentinels {
+	for _, sentinel := range m.sentinels {
 		errs = append(errs, sentinel.Close())
 	}
+	clear(m.sentinels)
 	return errors.Join(errs...)
+}
+
+// DialHook, ProcessHook and ProcessPipelineHook make masters a hook of a
+// client: it finds the master, and nothing else changes.
+func (m *masters) DialHook(redis.DialHook) redis.DialHook { return m.connect }
+
+// ProcessHook leaves commands alone.
+func (m *masters) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook leaves pipelines alone.
+func (m *masters) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
