@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +42,7 @@ type masters struct {
 type master struct {
 	addr   string
 	epoch  int64    // of the failover that made it the master; a greater one is newer
-	others []string // Sentinels that are there, itself included
+	others []string // Sentinels it knows
 }
 
 // mostSentinels bounds how many are asked.
@@ -61,12 +59,8 @@ func newMasters(o *redis.FailoverOptions) *masters {
 
 // meetLocked makes the Sentinels that are asked those of the URL and others.
 func (m *masters) meetLocked(others []string) {
-	want := slices.Clone(m.listed)
-	for _, addr := range others {
-		if len(want) < mostSentinels && !slices.Contains(want, addr) {
-			want = append(want, addr)
-		}
-	}
+	want := append(slices.Clone(m.listed), others...)
+	want = want[:min(len(want), max(mostSentinels, len(m.listed)))]
 	for addr, client := range m.sentinels {
 		if !slices.Contains(want, addr) {
 			delete(m.sentinels, addr)
@@ -94,7 +88,6 @@ func (m *masters) find(ctx context.Context) (master, error) {
 	answers, asked := m.askAll(ctx)
 	var best master
 	var errs []error
-	var known []string
 	came, majority := 0, asked/2+1
 	for came < majority && came+len(errs) < asked {
 		select {
@@ -106,14 +99,12 @@ func (m *masters) find(ctx context.Context) (master, error) {
 				continue
 			}
 			came++
-			known = append(known, a.others...)
 			if best.addr == "" || a.epoch > best.epoch {
 				best = a.master
 			}
 		}
 	}
 	if best.addr != "" {
-		best.others = known
 		return m.note(best, came >= majority), nil
 	}
 	m.mu.Lock()
@@ -162,26 +153,11 @@ func (m *masters) ask(ctx context.Context, sentinel *redis.Client) (master, erro
 	if err != nil || len(at.Val()) != 2 {
 		return master{}, fmt.Errorf("ask Sentinel %s: it answers %v, epoch %q", sentinel.Options().Addr, at.Val(), state.Val()["config-epoch"])
 	}
-	found := master{addr: net.JoinHostPort(at.Val()[0], at.Val()[1]), epoch: epoch, others: []string{sentinel.Options().Addr}}
+	found := master{addr: net.JoinHostPort(at.Val()[0], at.Val()[1]), epoch: epoch}
 	for _, other := range others.Val() {
-		if gone(other["flags"]) {
-			continue
-		}
 		found.others = append(found.others, net.JoinHostPort(other["ip"], other["port"]))
 	}
 	return found, nil
-}
-
-// gone reports whether a Sentinel with these flags is away, as another sees it.
-// One that came back under another address is listed under the old one for ever,
-// and would count for the majority.
-func gone(flags string) bool {
-	for flag := range strings.SplitSeq(flags, ",") {
-		if flag == "s_down" || flag == "o_down" || flag == "disconnected" {
-			return true
-		}
-	}
-	return false
 }
 
 // note makes found the master, and ends all connections to any other: a server
@@ -193,9 +169,6 @@ func (m *masters) note(found master, majority bool) master {
 		return m.now
 	}
 	m.now = found
-	if !majority { // too few to say who is away
-		found.others = slices.AppendSeq(found.others, maps.Keys(m.sentinels))
-	}
 	m.meetLocked(found.others)
 	for conn := range m.conns {
 		if conn.addr != found.addr {
