@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,29 +19,35 @@ func (s *Store) stage(ctx context.Context, kind snapshot.Kind, attempt string, s
 	const perCommand, perPipeline = 100, 10
 	key := s.keys.Stage(kind, attempt)
 	ids := set.IDs()
-	for from := 0; from < len(ids); {
-		// As one transaction: a process that dies in the middle of it leaves
-		// nothing, and not a key without a time to live.
-		_, err := s.c.Bulk.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-			for range perPipeline {
-				upto := min(from+perCommand, len(ids))
-				if from == upto {
-					break
-				}
-				pairs := make([]any, 0, 2*(upto-from))
-				for _, id := range ids[from:upto] {
-					body, _ := set.Get(id)
-					pairs = append(pairs, id, body)
-				}
-				pipe.HSet(ctx, key, pairs...)
-				from = upto
-			}
-			pipe.PExpire(ctx, key, stageFor)
-			return nil
-		})
-		if err != nil {
+	const atOnce = perCommand * perPipeline
+	for from := 0; from < len(ids); from += atOnce {
+		if err := s.stageStep(ctx, key, set, ids[from:min(from+atOnce, len(ids))], perCommand); err != nil {
 			return s.fault("stage "+string(kind), err)
 		}
 	}
 	return nil
+}
+
+// stageStep adds records as one transaction: a process that dies in the middle of
+// it leaves nothing, and not a key without a time to live. It may be done twice,
+// so it is tried again: after a restart of Redis each idle connection fails once.
+func (s *Store) stageStep(ctx context.Context, key string, set *snapshot.Set, ids []string, perCommand int) (err error) {
+	for try := range 3 {
+		_, err = s.c.Bulk.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			for some := range slices.Chunk(ids, perCommand) {
+				pairs := make([]any, 0, 2*len(some))
+				for _, id := range some {
+					body, _ := set.Get(id)
+					pairs = append(pairs, id, body)
+				}
+				pipe.HSet(ctx, key, pairs...)
+			}
+			pipe.PExpire(ctx, key, stageFor)
+			return nil
+		})
+		if err == nil || pause(ctx, time.Duration(try+1)*20*time.Millisecond) != nil {
+			return err
+		}
+	}
+	return err
 }
