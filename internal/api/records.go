@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -61,20 +62,24 @@ func kindParam(r *http.Request) (snapshot.Kind, error) {
 	return kind, nil
 }
 
+// pageParams reads what a call for a page of one kind is asked with: the kind, the
+// whole query, how many records, and after which id.
+func pageParams(r *http.Request, unset, most int) (kind snapshot.Kind, q url.Values, limit int, after string, err error) {
+	if kind, err = kindParam(r); err != nil {
+		return "", nil, 0, "", err
+	}
+	if q, err = queryOf(r); err != nil {
+		return "", nil, 0, "", err
+	}
+	if limit, err = intParam(q, "limit", unset, most); err != nil {
+		return "", nil, 0, "", err
+	}
+	after, err = readCursor(kind, q.Get("cursor"))
+	return kind, q, limit, after, err
+}
+
 func (a *API) records(w http.ResponseWriter, r *http.Request) error {
-	kind, err := kindParam(r)
-	if err != nil {
-		return err
-	}
-	q, err := queryOf(r)
-	if err != nil {
-		return err
-	}
-	limit, err := intParam(q, "limit", defaultLimit, maxLimit)
-	if err != nil {
-		return err
-	}
-	after, err := readCursor(kind, q.Get("cursor"))
+	kind, _, limit, after, err := pageParams(r, defaultLimit, maxLimit)
 	if err != nil {
 		return err
 	}

@@ -179,19 +179,7 @@ type imprintPage struct {
 // fingerprints answers without an ETag: what is looked for here is content that
 // is not what its tag says.
 func (a *API) fingerprints(w http.ResponseWriter, r *http.Request) error {
-	kind, err := kindParam(r)
-	if err != nil {
-		return err
-	}
-	q, err := queryOf(r)
-	if err != nil {
-		return err
-	}
-	limit, err := intParam(q, "limit", maxLimit, maxImprints)
-	if err != nil {
-		return err
-	}
-	after, err := readCursor(kind, q.Get("cursor"))
+	kind, q, limit, after, err := pageParams(r, maxLimit, maxImprints)
 	if err != nil {
 		return err
 	}
