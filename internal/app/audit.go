@@ -52,20 +52,11 @@ func (a *App) publishAgain(kinds []snapshot.Kind, damaged bool, why string) {
 
 // loadAgain warms what the audit found to differ from the source, until ctx ends.
 func (a *App) loadAgain(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-a.doubts.wake:
-		}
-		kinds, why := a.doubts.take()
-		if len(kinds) == 0 || !a.config().Enabled {
-			continue
-		}
+	return a.attend(ctx, &a.doubts, func(kinds []snapshot.Kind, why string) {
 		if _, err := a.warmer.Warm(ctx, warmer.Request{Kinds: kinds, Reason: why}); err != nil && ctx.Err() == nil {
 			a.log.Warn("Cache could not be warmed for the audit", "kinds", kinds, "err", fmt.Errorf("warm: %w", err))
 		}
-	}
+	})
 }
 
 // Serving returns what this replica serves now, and nil if nothing: one atomic load.

@@ -113,18 +113,24 @@ func (n *needs) take() ([]snapshot.Kind, string) {
 
 // mend warms what the replica needs, until ctx ends.
 func (a *App) mend(ctx context.Context) error {
+	return a.attend(ctx, &a.needs, func(kinds []snapshot.Kind, why string) {
+		if err := a.warmer.Repair(ctx, kinds, why); err != nil && ctx.Err() == nil && !warmer.Held(err) {
+			a.log.Debug("Cache repair did not work, the replica asks again", "kinds", kinds, "why", why, "err", err)
+		}
+	})
+}
+
+// attend does what n gathers, one batch at a time and not while the cache is
+// switched off, until ctx ends.
+func (a *App) attend(ctx context.Context, n *needs, do func(kinds []snapshot.Kind, why string)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.needs.wake:
+		case <-n.wake:
 		}
-		kinds, why := a.needs.take()
-		if len(kinds) == 0 || !a.config().Enabled {
-			continue
-		}
-		if err := a.warmer.Repair(ctx, kinds, why); err != nil && ctx.Err() == nil && !warmer.Held(err) {
-			a.log.Debug("Cache repair did not work, the replica asks again", "kinds", kinds, "why", why, "err", err)
+		if kinds, why := n.take(); len(kinds) > 0 && a.config().Enabled {
+			do(kinds, why)
 		}
 	}
 }
