@@ -7,7 +7,8 @@
 --            lock         exact value the warm lock must hold
 --            attempt      id of this publish; a retry finds its own in meta
 --            incarnation  of the head the warmer saw, "" for none
---            fresh        incarnation to begin when there is no head
+--            fresh        incarnation to begin when there is no head, or when the
+--                         lineage of a kind is another than before, or is not known
 --            channel, by, reason, load, background ("1" or ""), changed ("1" or "")
 --            tookMs       how long the warm took, budget: bytes kept in changes
 --            kinds[]      name, mode, expect, tag, base, version, digest, count,
@@ -70,7 +71,7 @@ local function keysOf(i)
 end
 
 -- Checks. The first finding ends the script.
-local metas, seen = {}, false
+local metas, seen, another = {}, false, req.incarnation == ''
 for i, k in ipairs(req.kinds) do
   local _, meta = keysOf(i)
   metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision', 'version')
@@ -110,6 +111,10 @@ for i, k in ipairs(req.kinds) do
     -- another lineage: replicas have to be given that under a tag of its own.
     if k.mode == 'touch' and lineage ~= k.lineage then return {'damaged', k.name} end
   end
+  -- Versions begin again where a failover lost them, so one tag may come to
+  -- stand for two places. In one incarnation it never does for two lineages:
+  -- whoever holds the tag of the old one reads the place of the new one.
+  if k.mode ~= 'touch' and lineage ~= k.lineage then another = true end
   if k.mode ~= 'touch' then
     if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then return {'pinned', k.name} end
     if foreign(changes, 'stream') then
@@ -139,9 +144,9 @@ local function replace(key, want)
     replaced[#replaced + 1] = key
   end
 end
+if req.incarnation == '' then replace(KEYS[1], 'hash') end
+if another then redis.call('HSET', KEYS[1], 'incarnation', req.fresh) end
 if req.incarnation == '' then
-  replace(KEYS[1], 'hash')
-  redis.call('HSET', KEYS[1], 'incarnation', req.fresh)
   local config = redis.pcall('HGET', KEYS[4], 'version')
   if type(config) == 'string' then redis.call('HSET', KEYS[1], 'config', config) end
 end

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -13,8 +14,8 @@ import (
 
 // ledger is what the referee knows of one data set. It goes back with it.
 type ledger struct {
-	incarnation string
-	versions    [4]uint64 // the greatest that each kind had in this incarnation
+	incarnation string    // the first of those that a publication made follow each other
+	versions    [4]uint64 // the greatest that each kind had in these incarnations
 	orders      [4]snapshot.Order
 }
 
@@ -44,6 +45,7 @@ type referee struct {
 	s        *sim
 	tags     map[named]*origin
 	lineages map[string]bool   // that were published
+	renewed  map[string]string // an incarnation that a publication began on top of another, and the first of that row
 	heads    [][4]snapshot.Tag // every head there was
 	publish  string            // SHA-1 of publish.lua
 	bell     string            // and of invalidate.lua
@@ -53,7 +55,7 @@ type referee struct {
 }
 
 func newReferee(s *sim) *referee {
-	return &referee{s: s, tags: map[named]*origin{}, lineages: map[string]bool{}, heads: [][4]snapshot.Tag{{}}}
+	return &referee{s: s, tags: map[named]*origin{}, lineages: map[string]bool{}, renewed: map[string]string{}, heads: [][4]snapshot.Tag{{}}}
 }
 
 // request is what the referee reads of a publication.
@@ -158,6 +160,7 @@ func (r *referee) after(d *dataSet, m moment, reply any) {
 // noteHead writes down a head and whose tags it names.
 func (r *referee) noteHead(d *dataSet) {
 	incarnation, tags := headOf(d)
+	incarnation = r.first(incarnation)
 	if incarnation != d.ledger.incarnation {
 		d.ledger = ledger{incarnation: incarnation, orders: d.ledger.orders}
 	}
@@ -181,6 +184,12 @@ func (r *referee) noteHead(d *dataSet) {
 	if r.history != nil {
 		r.history.moved(d, tags)
 	}
+}
+
+// first is the incarnation that began the row which this one belongs to: where a
+// publication begins another one, versions go on.
+func (r *referee) first(incarnation string) string {
+	return cmp.Or(r.renewed[incarnation], incarnation)
 }
 
 // published judges one run of publish.lua.
@@ -208,6 +217,9 @@ func (r *referee) published(d *dataSet, m moment, reply any) {
 		return
 	}
 	r.judge(d, m)
+	if now, _ := headOf(d); m.incarnation != "" && now != m.incarnation {
+		r.renewed[now] = r.first(m.incarnation)
+	}
 	r.noteHead(d)
 	for _, k := range m.req.Kinds {
 		i := k.Name.Index()
@@ -260,7 +272,7 @@ func (r *referee) judge(d *dataSet, m moment) {
 			r.s.fail("published %s without the lock: it is %q, the warm had %q", k.Name, m.lock, m.req.Lock)
 		case m.pinned[i] && k.Unpin == "":
 			r.s.fail("published %s although it is pinned", k.Name)
-		case m.incarnation == d.ledger.incarnation && version <= d.ledger.versions[i]:
+		case r.first(m.incarnation) == d.ledger.incarnation && version <= d.ledger.versions[i]:
 			r.s.fail("version %d of %s was used before: there was %d", version, k.Name, d.ledger.versions[i])
 		case m.orders[i].Lineage != "" && order.Lineage != m.orders[i].Lineage && r.s.source.forced == 0 && !r.lineages[order.Lineage]:
 			r.s.fail("published %s at %s over %s, and nobody forced another lineage", k.Name, order, m.orders[i])
