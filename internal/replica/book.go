@@ -47,6 +47,7 @@ type slot struct {
 	incarnation string             // the data set its tag belongs to
 	takenAt     time.Time
 	floor       snapshot.Order // the highest order ever taken
+	placed      snapshot.Order // the highest order that Redis had of what was taken from there
 	dirty       uint64         // counts the invalid heads seen
 	clean       uint64         // dirty, as it stood when the pull of snap began
 	void        snapshot.Tag   // the invalid tag last seen

@@ -63,6 +63,7 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			switch v := b.verdict(h, s); {
 			case got && g.snap.Tag == h.Tags[s.kind]:
 				chosen[s.kind] = g
+				s.placed = highest(s.placed, g.order)
 			case v == behind && got && ch.astray(s.kind, g, h):
 				c.pulled(s.kind, g.snap.Tag, g.cause, "unknown")
 				b.refuse(s, h.Tags[s.kind], fmt.Sprintf("Redis holds %s under that head", g.snap.Tag), c.o.Poll)
@@ -176,6 +177,21 @@ func (c *Cache) Floor() map[snapshot.Kind]snapshot.Order {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.book.floor()
+}
+
+// Placed returns the highest order that Redis had of what was taken from there.
+// What was read past Redis may have risen above it: nobody has published that.
+func (c *Cache) Placed(kind snapshot.Kind) snapshot.Order {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.book.slot(kind).placed
+}
+
+func highest(a, b snapshot.Order) snapshot.Order {
+	if b.Compare(a) > 0 {
+		return b
+	}
+	return a
 }
 
 func (b *book) floor() map[snapshot.Kind]snapshot.Order {

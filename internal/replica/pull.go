@@ -17,7 +17,8 @@ const (
 // pulled is what a pull brought, and how dirty its kind was when it began.
 type pulled struct {
 	snap  *snapshot.Snapshot
-	tag   snapshot.Tag // what the head named when the pull began
+	order snapshot.Order // that Redis had of it
+	tag   snapshot.Tag   // what the head named when the pull began
 	dirty uint64
 	cause string
 }
@@ -139,7 +140,7 @@ func (c *Cache) pull(ctx context.Context, ch *chase, e errand) error {
 	}
 	switch {
 	case err == nil:
-		ch.got[e.kind] = pulled{snap: snap, tag: e.tag, dirty: e.dirty, cause: e.cause}
+		ch.got[e.kind] = pulled{snap: snap, order: snap.Meta.Order, tag: e.tag, dirty: e.dirty, cause: e.cause}
 		return nil
 	case errors.Is(err, snapshot.ErrInvalid):
 		c.pulled(e.kind, e.tag, e.cause, "invalid")

@@ -21,6 +21,9 @@ type Change struct {
 	Schema int
 	// Quarantined is listed in meta: records held back by a fault.
 	Quarantined []Fault
+	// Replace lets the change through although what stands in Redis is of another
+	// lineage: somebody forced that, or this process has read Next's lineage there.
+	Replace bool
 	// Unpin lets the change through although the kind is pinned.
 	Unpin bool
 }

@@ -102,6 +102,8 @@ func refusal(verdict, kind, a, b string) error {
 		return &usedVersion{kind: snapshot.Kind(kind), version: uint64(number(a))}
 	case "order":
 		return fmt.Errorf("publish: %s is at %s@%s in Redis: %w", kind, a, b, snapshot.ErrStale)
+	case "lineage":
+		return fmt.Errorf("publish: %s is of another lineage in Redis, at %s@%s, and nobody forced this one: %w", kind, a, b, snapshot.ErrStale)
 	case "pinned":
 		return fmt.Errorf("publish: %s: %w", kind, snapshot.ErrPinned)
 	}

@@ -13,7 +13,7 @@
 --            tookMs       how long the warm took, budget: bytes kept in changes
 --            kinds[]      name, mode, expect, tag, base, version, digest, count,
 --                         bytes, lineage, revision, schema, quarantined, had,
---                         sets, removes, entryBytes, unpin
+--                         sets, removes, entryBytes, unpin, replace
 --          numbers are decimal strings; mode is one of
 --            touch  nothing differs: only verifiedAt and revision move
 --            retag  the content stays, a new version says it is current again
@@ -29,6 +29,8 @@
 --   {"head", kind}        the head moved since the warmer read it
 --   {"version", kind, n}  version n or later was used before
 --   {"order", kind, lineage, revision}  Redis holds something newer
+--   {"lineage", kind, lineage, revision}  Redis holds another lineage, and it is
+--                         not to be replaced
 --   {"pinned", kind}      an operator holds the kind
 --   {"damaged", kind}     a key has the wrong type or size: replace it whole
 --   {"stage", kind}       the staged hash is not complete any more
@@ -109,7 +111,10 @@ for i, k in ipairs(req.kinds) do
     end
     -- A copy whose tag is the head's by chance, from another data set, says
     -- another lineage: replicas have to be given that under a tag of its own.
-    if k.mode == 'touch' and lineage ~= k.lineage then return {'damaged', k.name} end
+    if lineage ~= k.lineage then
+      if k.replace ~= '1' then return {'lineage', k.name, lineage, revision} end
+      if k.mode == 'touch' then return {'damaged', k.name} end
+    end
   end
   -- Versions begin again where a failover lost them, so one tag may come to
   -- stand for two places. In one incarnation it never does for two lineages:

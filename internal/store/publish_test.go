@@ -251,12 +251,62 @@ func TestATouchDoesNotMoveALineage(t *testing.T) {
 	other := *snap
 	other.Meta.Order.Lineage = "l2"
 	p := f.publication(&other, set(1, "a"))
-	p.Changes[0].Order.Lineage = "l2"
+	p.Changes[0].Order.Lineage, p.Changes[0].Replace = "l2", true
 	f.mustNotWrite("a touch from another lineage", func() {
 		if _, err := f.Publish(t.Context(), p); !errors.Is(err, snapshot.ErrInvalid) {
 			t.Errorf("Publish() = %v, want ErrInvalid: publish it whole", err)
 		}
 	})
+}
+
+// TestAnotherLineageHasToBeMeant publishes the content of another source. It may
+// not take the place of what is there unless it is said to, and then no tag of
+// before can be taken for one of it.
+func TestAnotherLineageHasToBeMeant(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	snap := f.publish(nil, set(1, "a"))
+	before, err := f.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := f.publication(snap, set(2, "a"))
+	p.Changes[0].Order.Lineage = "l2"
+	f.mustNotWrite("another lineage", func() {
+		if _, err := f.Publish(t.Context(), p); !errors.Is(err, snapshot.ErrStale) {
+			t.Errorf("Publish() = %v, want ErrStale", err)
+		}
+	})
+	p.Changes[0].Replace = true
+	if _, err := f.Publish(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	after, err := f.Head(t.Context())
+	if err != nil || after.Incarnation == before.Incarnation || after.Tags[snapshot.Channels].Version() != 2 {
+		t.Errorf("the head was %+v and is %+v, %v; want version 2 in another incarnation", before, after, err)
+	}
+}
+
+// TestVersionsThatBeginAgainDoSoInAnotherIncarnation loses a kind the way a
+// failover does: head and incarnation are there, the kind is not.
+func TestVersionsThatBeginAgainDoSoInAnotherIncarnation(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := t.Context()
+	snap := f.publish(nil, set(1, "a"))
+	next := f.publish(snap, set(2, "a"))
+	before, _ := f.Head(ctx)
+	f.raw.HDel(ctx, f.keys.Head(), string(snapshot.Channels))
+	f.raw.Del(ctx, f.keys.Meta(snapshot.Channels), f.keys.Changes(snapshot.Channels), f.keys.Snapshot(snapshot.Channels))
+	again := f.publish(nil, next.Set)
+	after, err := f.Head(ctx)
+	if err != nil || again.Tag.Version() != 1 || after.Incarnation == before.Incarnation {
+		t.Errorf("published %s, the head was %+v and is %+v, %v; want version 1 in another incarnation", again.Tag, before, after, err)
+	}
+	if third := f.publish(again, set(3, "a")); third.Tag.Version() != 2 {
+		t.Errorf("published %s after it, want version 2", third.Tag)
+	}
+	if last, _ := f.Head(ctx); last.Incarnation != after.Incarnation {
+		t.Errorf("a change within a lineage moved the incarnation from %s to %s", after.Incarnation, last.Incarnation)
+	}
 }
 
 // publication2 is a whole publication that does not trust what the head says.

@@ -47,6 +47,7 @@ type requestKind struct {
 	Sets        string        `json:"sets"`
 	Removes     string        `json:"removes"`
 	EntryBytes  string        `json:"entryBytes"`
+	Replace     string        `json:"replace"`
 	Unpin       string        `json:"unpin"`
 }
 
@@ -109,7 +110,7 @@ func (s *Store) prepareKind(ctx context.Context, p snapshot.Publication, c snaps
 		had, version = c.Base.Set.Len(), max(version, c.Base.Meta.Version)
 	}
 	k := requestKind{
-		Name: c.Kind, Mode: s.modeOf(p, c), Expect: c.Expect, Unpin: flag(c.Unpin), Had: strconv.Itoa(had),
+		Name: c.Kind, Mode: s.modeOf(p, c), Expect: c.Expect, Replace: flag(c.Replace), Unpin: flag(c.Unpin), Had: strconv.Itoa(had),
 		Lineage: c.Order.Lineage, Revision: strconv.FormatInt(c.Order.Revision, 10), Sets: "0", Removes: "0",
 	}
 	if len(c.Quarantined) > 0 {

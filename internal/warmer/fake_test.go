@@ -146,6 +146,9 @@ func (s *fakeStore) Publish(_ context.Context, p snapshot.Publication) (*snapsho
 		if have := s.snaps[c.Kind]; c.Expect != s.head.Tags[c.Kind] || (have != nil && c.Order.Compare(have.Meta.Order) < 0) {
 			return nil, snapshot.ErrStale
 		}
+		if have := s.snaps[c.Kind]; have != nil && c.Order.Lineage != have.Meta.Order.Lineage && !c.Replace {
+			return nil, snapshot.ErrStale
+		}
 	}
 	s.head.Incarnation = "i"
 	s.pubs = append(s.pubs, p)
@@ -254,6 +257,8 @@ func (s fakeServing) Floor(kind snapshot.Kind) snapshot.Order {
 	return snapshot.Order{}
 }
 
+func (s fakeServing) Placed(kind snapshot.Kind) snapshot.Order { return s.Floor(kind) }
+
 // rig is one warmer, running, on fakes.
 type rig struct {
 	*warmer.Warmer
@@ -263,8 +268,11 @@ type rig struct {
 	reg *prometheus.Registry
 }
 
-func newRig(t *testing.T, src *fakeSource, st *fakeStore, lock fakeLock, serving fakeServing) *rig {
+func newRig(t *testing.T, src *fakeSource, st *fakeStore, lock fakeLock, serving warmer.Serving) *rig {
 	t.Helper()
+	if serving == nil {
+		serving = fakeServing{}
+	}
 	reg := prometheus.NewRegistry()
 	w, err := warmer.New(src, st, lock, serving, warmer.Options{Log: slog.New(slog.DiscardHandler), Reg: reg})
 	if err != nil {

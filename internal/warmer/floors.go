@@ -56,6 +56,9 @@ func (r *run) furthest(kind snapshot.Kind, prev *snapshot.Snapshot) snapshot.Ord
 func (r *run) went(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snapshot, cand *snapshot.Candidate) (snapshot.Order, *snapshot.Refusal, error) {
 	at := r.furthest(kind, prev)
 	no := lineage(kind, at, cand.Order)
+	if no == nil && !r.mayReplace(kind, cand.Order) {
+		no = replaced(kind, r.orders[kind], cand.Order)
+	}
 	if no == nil || r.orders != nil {
 		return at, no, nil
 	}
@@ -64,6 +67,22 @@ func (r *run) went(ctx context.Context, kind snapshot.Kind, prev *snapshot.Snaps
 	}
 	at = r.furthest(kind, prev)
 	return at, lineage(kind, at, cand.Order), nil
+}
+
+// mayReplace reports whether a lineage may take the place of another one in
+// Redis: it was forced, or Redis had it before and has lost it. That this process
+// serves it is not enough: it may have read a source that was replaced while Redis
+// was away, and had nothing to compare it with.
+func (r *run) mayReplace(kind snapshot.Kind, got snapshot.Order) bool {
+	return r.req.Force || r.w.serving.Placed(kind).Lineage == got.Lineage
+}
+
+// replaced is lineage for a place that the floor has left behind.
+func replaced(kind snapshot.Kind, stored, got snapshot.Order) *snapshot.Refusal {
+	if stored.Lineage == got.Lineage {
+		return nil
+	}
+	return lineage(kind, stored, got)
 }
 
 // clock is the revision of analytics that has at least that of before. It is a

@@ -76,6 +76,7 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 	no, err := r.guard(ctx, kind, prev, cand, unmeant(kind, toPrev.Removed, prev, ok, cand.Faults))
 	change := snapshot.Change{
 		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Schema: cand.Schema, Quarantined: cand.Faults,
+		Replace: r.mayReplace(kind, cand.Order),
 	}
 	if change.Base == nil {
 		change.Delta = snapshot.Diff(nil, cand.Set)
@@ -135,7 +136,7 @@ func (r *run) beginLineage(ctx context.Context, kind snapshot.Kind, current, got
 		r.w.widen(r.c)
 		return fmt.Errorf("a new lineage takes every kind: %w", snapshot.ErrStale)
 	}
-	if got.Compare(current) > 0 {
+	if got.Compare(current) >= 0 {
 		return nil
 	}
 	id, err := r.w.src.MintLineage(ctx, current.Lineage)

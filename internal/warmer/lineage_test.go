@@ -135,6 +135,40 @@ func TestOrderMovedByATouch(t *testing.T) {
 	}
 }
 
+// unplaced serves what was read past Redis.
+type unplaced struct{ fakeServing }
+
+func (unplaced) Placed(snapshot.Kind) snapshot.Order { return snapshot.Order{} }
+
+// TestWhatWasReadPastRedisIsNoNewLineage starts a process while Redis is away and
+// the source has been replaced. It has nothing to compare that with, and serves
+// it. Redis comes back, and what it holds is not to be replaced by that.
+func TestWhatWasReadPastRedisIsNoNewLineage(t *testing.T) {
+	src, st, lock := newSource(5), newStore(), newLock()
+	newRig(t, src, st, lock, nil).mustWarm(warmer.Request{})
+	const begun = "0000000000009-ffffffff"
+	for name, edit := range map[string]func(*snapshot.Catalog){
+		"its content is another":  func(c *snapshot.Catalog) { c.Lineage = begun; c.Channels[0].Weight++ },
+		"its content is the same": func(c *snapshot.Catalog) { c.Lineage = begun; c.Channels[0].Weight-- },
+	} {
+		t.Run(name, func(t *testing.T) {
+			src.edit(edit)
+			served := unplaced{fakeServing{}}
+			for kind, snap := range st.snaps {
+				served.fakeServing[kind] = &snapshot.Snapshot{Set: snap.Set, Meta: snapshot.Meta{Order: snapshot.Order{Lineage: begun, Revision: 1}}}
+			}
+			r := newRig(t, src, st, lock, served)
+			if res, err := r.warm(warmer.Request{}); guardOf(err) != snapshot.GuardLineage {
+				t.Errorf("Warm() = %+v, %v; want a refusal by %s", res, err, snapshot.GuardLineage)
+			}
+		})
+	}
+	r := newRig(t, src, st, lock, unplaced{fakeServing{}})
+	if res := r.mustWarm(warmer.Request{Force: true, Reason: "meant"}); len(res.Published) != len(snapshot.Kinds) {
+		t.Errorf("the forced warm published %v, want every kind", res.Published)
+	}
+}
+
 // TestACopyFromAnotherDataSet has a warmer whose copy carries the head's tag by
 // chance: Redis was flushed, and the same content was published again as the
 // same version, of a lineage begun meanwhile.

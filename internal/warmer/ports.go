@@ -54,4 +54,6 @@ type Serving interface {
 	// served.
 	LastGood(kind snapshot.Kind) *snapshot.Snapshot
 	Floor(kind snapshot.Kind) snapshot.Order
+	// Placed is the highest order that was read in Redis.
+	Placed(kind snapshot.Kind) snapshot.Order
 }

@@ -647,3 +647,4 @@ type nothing struct{}
 func (nothing) LastGood(snapshot.Kind) *snapshot.Snapshot { return nil }
 func (nothing) Last(snapshot.Kind) *snapshot.Snapshot     { return nil }
 func (nothing) Floor(snapshot.Kind) snapshot.Order        { return snapshot.Order{} }
+func (nothing) Placed(snapshot.Kind) snapshot.Order       { return snapshot.Order{} }
