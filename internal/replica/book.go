@@ -200,10 +200,8 @@ func (b *book) verdict(h snapshot.Head, s *slot) verdict {
 // of reports whether the order of what is held is that of h's data set. The same
 // tag in another one is the same content, and may stand at another place: of
 // another lineage, when one was begun meanwhile. A copy from a file has no data
-// set yet, and takes the first that names it.
-func (s *slot) of(h snapshot.Head) bool {
-	return s.incarnation == "" || s.incarnation == h.Incarnation
-}
+// set yet: like one of another, it is proved by a read of its order alone.
+func (s *slot) of(h snapshot.Head) bool { return s.incarnation == h.Incarnation }
 
 // wants reports whether the kind has to be there although no reader may be
 // asking. One that is only marked stale can wait for its next reader.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -154,9 +155,10 @@ func (c *Cache) install(next *View, chosen map[snapshot.Kind]pulled, incarnation
 // take makes snap the content of the slot.
 func (s *slot) take(snap *snapshot.Snapshot, incarnation string) {
 	if s.snap != snap {
-		s.snap, s.takenAt = snap, time.Now()
+		s.snap, s.takenAt, s.incarnation = snap, time.Now(), ""
 	}
-	s.incarnation = incarnation
+	// What the source has confirmed keeps its tag, and with it the data set.
+	s.incarnation = cmp.Or(incarnation, s.incarnation)
 	if snap.Meta.Order.Compare(s.floor) > 0 {
 		s.floor = snap.Meta.Order
 	}

@@ -109,8 +109,8 @@ func (c *Cache) awaitRestore(ctx context.Context) bool {
 }
 
 // takeRestored puts what Restore brought in service, all or nothing, unless
-// something better came meanwhile. Its tags are kept: a head that names them
-// proves the copy without a pull. No changes are replayed on it before that,
+// something better came meanwhile. Its tags are kept: of a kind that the head
+// names so, only the order is read. No changes are replayed on it before that,
 // for it is not known which data set they belong to.
 func (c *Cache) takeRestored(snaps map[snapshot.Kind]*snapshot.Snapshot, at time.Time) error {
 	c.building.Lock()

@@ -42,8 +42,13 @@ var mutants = []mutant{
 	{"stage", "a staged set that is not complete", []edit{{publishLua, "redis.pcall('HLEN', stage) ~= tonumber(k.count) then", "false then"}}},
 	{"new lineage", "content of a new lineage under an old tag", []edit{
 		{"store/request.go", " && c.Order.Lineage == c.Base.Meta.Order.Lineage && ", " && "},
-		{publishLua, "    if k.mode == 'touch' and lineage ~= k.lineage then", "    if false then"},
+		{publishLua, "      if k.mode == 'touch' then return {'damaged', k.name} end\n", "\n"},
 	}},
+	{"replace", "a source that was read past Redis, in the place of another", []edit{
+		{publishLua, "      if k.replace ~= '1' then", "      if false then"},
+		{"warmer/floors.go", "if no == nil && !r.mayReplace(kind, cand.Order) {", "if false {"},
+	}},
+	{"tag of two lineages", "a tag that a failover let begin again", []edit{{publishLua, "if another then redis.call", "if req.incarnation == '' then redis.call"}}},
 	{"data set", "a tag that another data set has, too", []edit{{"replica/book.go", " && s.of(h):", ":"}}},
 	{"floors", "a lineage begun below a live replica", []edit{{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"}}},
 	{"receipt", "a tag of another data set in a receipt", []edit{{"store/registry.go", "(in != incarnation || ", "(in == \"?\" || "}}},
