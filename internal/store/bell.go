@@ -64,6 +64,7 @@ func (s *Store) Listen(ctx context.Context, ring func(event string), gap func())
 type subscription struct {
 	*redis.PubSub
 	suspect   func()
+	left      func(id string)
 	began     time.Time
 	heard     atomic.Int64 // when the server was last heard, in ns since began
 	confirmed atomic.Bool
@@ -75,7 +76,7 @@ var errSilent = errors.New("the server is silent")
 // subscribe hears the bell until the subscription breaks, falls silent, or ctx
 // ends. It reports whether the server had confirmed it.
 func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func()) (confirmed bool, err error) {
-	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, began: time.Now()}
+	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, left: s.seen.forget, began: time.Now()}
 	dial, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
 	if err := b.Subscribe(dial, s.keys.Events()); err != nil {
@@ -112,7 +113,11 @@ func (b *subscription) read(ctx context.Context, ring func(event string), gap fu
 			b.confirmed.Store(true)
 			gap()
 		case *redis.Message:
-			ring(eventOf(msg.Payload))
+			event, by := eventOf(msg.Payload)
+			if event == "left" {
+				b.left(by)
+			}
+			ring(event)
 		}
 	}
 }
@@ -120,16 +125,17 @@ func (b *subscription) read(ctx context.Context, ring func(event string), gap fu
 // longestEvent bounds what is parsed of a message; ours are far shorter.
 const longestEvent = 8 << 10
 
-// eventOf returns the name of a message's event. Whoever may publish may write
-// anything there; it means "look" all the same.
-func eventOf(payload string) string {
+// eventOf returns the name of a message's event, and whose it is. Whoever may
+// publish may write anything there; it means "look" all the same.
+func eventOf(payload string) (event, by string) {
 	var m struct {
 		Event string `json:"event"`
+		By    string `json:"by"`
 	}
 	if len(payload) > longestEvent || json.Unmarshal([]byte(payload), &m) != nil {
-		return ""
+		return "", ""
 	}
-	return m.Event
+	return m.Event, m.By
 }
 
 // watch pings the server and closes the subscription when the server has been

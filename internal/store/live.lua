@@ -2,11 +2,9 @@
 --
 -- KEYS[1]  replicas    ARGV[1]  ms that count as lately
 --
--- Returns id, ms since its heartbeat, and so on.
+-- Returns the time, and id, time of its heartbeat, and so on, in Unix ms.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local out = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('%.0f', now - tonumber(ARGV[1])), '+inf', 'WITHSCORES')
-for i = 2, #out, 2 do
-  out[i] = string.format('%.0f', math.max(0, now - tonumber(out[i])))
-end
+table.insert(out, 1, string.format('%.0f', now))
 return out

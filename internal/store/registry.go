@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ const forgetAfter = 10 * time.Minute
 // Report writes what a replica says of itself, and its heartbeat.
 func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 	args := []any{
-		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(),
+		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(), s.o.LiveFor.Milliseconds(),
 		"id", info.ID, "address", info.Address, "build", info.Build,
 		"role", string(info.Role), "state", string(info.State), "config", info.Config,
 		"schema", info.Schema, "skew", info.Skew, "held", info.Held,
@@ -30,9 +31,17 @@ func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 		in[i] = info.In[kind]
 	}
 	args = append(args, "incarnations", strings.Join(in, ","))
-	replaced, err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Slice()
-	s.replaced(replaced)
-	return s.fault("report replica", err)
+	reply, err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Slice()
+	if err != nil || len(reply) != 2 {
+		return s.fault("report replica", err)
+	}
+	if replaced, ok := reply[0].([]any); ok {
+		s.replaced(replaced)
+	}
+	if live, ok := reply[1].([]any); ok {
+		s.seen.note(parseBeats(live))
+	}
+	return nil
 }
 
 // floorField names the field of replica:ID that holds the floor of a kind. It is
@@ -57,6 +66,7 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 	if err != nil {
 		return s.fault("withdraw replica", err)
 	}
+	s.seen.forget(id)
 	s.tell(ctx, bell("left", "", "", id, ""))
 	return nil
 }
@@ -65,31 +75,38 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 //
 //	cost  two round trips, one of them a pipeline of one command a replica
 func (s *Store) Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error) {
-	live, err := liveScript.Run(ctx, s.c.Command, []string{s.keys.Replicas()}, s.o.LiveFor.Milliseconds()).StringSlice()
+	live, _, err := s.registry(ctx)
+	return live, err
+}
+
+// registry is Replicas, with the heartbeats that it comes from.
+func (s *Store) registry(ctx context.Context) ([]snapshot.ReplicaInfo, beats, error) {
+	reply, err := liveScript.Run(ctx, s.c.Command, []string{s.keys.Replicas()}, s.o.LiveFor.Milliseconds()).Slice()
 	if err != nil {
-		return nil, s.fault("list replicas", err)
+		return nil, beats{}, s.fault("list replicas", err)
 	}
-	rows := make([]*redis.MapStringStringCmd, len(live)/2)
+	live := parseBeats(reply)
+	ids := slices.Sorted(maps.Keys(live.at))
+	rows := make([]*redis.MapStringStringCmd, len(ids))
 	if len(rows) == 0 {
-		return nil, nil
+		return nil, live, nil
 	}
 	_, err = s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range rows {
-			rows[i] = pipe.HGetAll(ctx, s.keys.Replica(live[2*i]))
+			rows[i] = pipe.HGetAll(ctx, s.keys.Replica(ids[i]))
 		}
 		return nil
 	})
 	if err != nil && !isWrongType(err) { // a row that somebody has replaced tells nothing, its heartbeat does
-		return nil, s.fault("list replicas", err)
+		return nil, beats{}, s.fault("list replicas", err)
 	}
 	out := make([]snapshot.ReplicaInfo, 0, len(rows))
 	for i, row := range rows {
-		info := parseReplica(live[2*i], row.Val())
-		info.HeartbeatAge = time.Duration(number(live[2*i+1])) * time.Millisecond
+		info := parseReplica(ids[i], row.Val())
+		info.HeartbeatAge = time.Duration(max(0, live.now-live.at[ids[i]])) * time.Millisecond
 		out = append(out, info)
 	}
-	slices.SortFunc(out, func(a, b snapshot.ReplicaInfo) int { return strings.Compare(a.ID, b.ID) })
-	return out, nil
+	return out, live, nil
 }
 
 func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
@@ -118,7 +135,8 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 // Receipt says which live replicas serve tags, or newer ones. With wait it
 // follows the registry until all do or the time is over; the replicas that do
 // not are named in Laggards. A replica that joins meanwhile counts too, one
-// that leaves no longer does.
+// that leaves no longer does. One that was live a moment ago, and that Redis has
+// lost together with its registry, is named until it reports again.
 //
 // A newer tag counts in the data set that Redis holds now: one from before a
 // flush has a greater number than any after it, and says nothing.
@@ -130,11 +148,12 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 		return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
 	}
 	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
-		live, err := s.Replicas(ctx)
+		live, beats, err := s.registry(ctx)
 		if err != nil {
 			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
 		}
-		r := snapshot.Receipt{Tags: tags, Replicas: len(live), Laggards: []string{}}
+		lost := s.seen.lost(beats, live, s.o.LiveFor)
+		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
 		for _, info := range live {
 			if serves(info, tags, head.Incarnation) {
 				r.Applied++
@@ -142,6 +161,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 				r.Laggards = append(r.Laggards, info.ID)
 			}
 		}
+		slices.Sort(r.Laggards)
 		r.TookMs = time.Since(began).Milliseconds()
 		left := time.Until(deadline)
 		if (r.Applied == r.Replicas && r.Replicas > 0) || left <= 0 {

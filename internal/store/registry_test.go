@@ -2,12 +2,14 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 func replica(id string, tag snapshot.Tag) snapshot.ReplicaInfo {
@@ -149,5 +151,97 @@ func TestFloorsAreListed(t *testing.T) {
 		if len(info.Floor) != 0 || info.Held != "" {
 			t.Errorf("%s has the floors %v and holds back %q, want nothing", info.ID, info.Floor, info.Held)
 		}
+	}
+}
+
+// TestReceiptNamesThoseThatAFlushTookOutOfTheRegistry has Redis lose its registry,
+// or all it has, while one replica is live and behind and another has left.
+func TestReceiptNamesThoseThatAFlushTookOutOfTheRegistry(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(t *testing.T, f *fixture){
+		"all keys": func(t *testing.T, f *fixture) {
+			for _, id := range []string{"writer", "behind", "gone"} {
+				f.raw.Del(t.Context(), f.keys.Replica(id))
+			}
+			f.raw.Del(t.Context(), f.keys.Replicas())
+		},
+		"the set of replicas": func(t *testing.T, f *fixture) { f.raw.Del(t.Context(), f.keys.Replicas()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url, namespace := testkit.SharedRedis(t).URL(), testkit.Namespace(t)
+			f := newFixtureAt(t, url, namespace, store.Options{LiveFor: 3 * time.Second})
+			other := newFixtureAt(t, url, namespace, store.Options{}) // another process: this one does not know who leaves
+			ctx := t.Context()
+			report := func(id string, tag snapshot.Tag) {
+				t.Helper()
+				time.Sleep(2 * time.Millisecond) // no two at the same moment of Redis's clock
+				if err := f.Report(ctx, replica(id, tag)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expect := func(when string, replicas int, laggards ...string) {
+				t.Helper()
+				r, err := f.Receipt(ctx, map[string]snapshot.Tag{"channels": "5-aaaaaaaa"}, 0)
+				if err != nil || r.Replicas != replicas || !slices.Equal(r.Laggards, append([]string{}, laggards...)) {
+					t.Errorf("%s: receipt is %+v, %v; want %d replicas and the laggards %v", when, r, err, replicas, laggards)
+				}
+			}
+			report("writer", "5-aaaaaaaa")
+			report("gone", "5-aaaaaaaa")
+			report("behind", "4-cccccccc")
+			report("writer", "5-aaaaaaaa") // sees the others
+			if err := other.Withdraw(ctx, "gone"); err != nil {
+				t.Fatal(err)
+			}
+			expect("one has left", 2, "behind")
+			lose(t, f)
+			expect("nobody has reported", 2, "behind", "writer")
+			report("writer", "5-aaaaaaaa")
+			expect("the writer has reported", 2, "behind")
+			report("behind", "5-aaaaaaaa")
+			expect("all have reported", 2)
+			if err := other.Withdraw(ctx, "behind"); err != nil {
+				t.Fatal(err)
+			}
+			expect("the other has left", 1)
+			report("behind", "4-cccccccc")
+			report("writer", "5-aaaaaaaa")
+			lose(t, f)
+			report("writer", "5-aaaaaaaa")
+			expect("it is lost again", 2, "behind")
+			testkit.Eventually(t, 10*time.Second, "it is lost for longer than one counts as live", func() error {
+				report("writer", "5-aaaaaaaa")
+				if r, err := f.Receipt(ctx, map[string]snapshot.Tag{"channels": "5-aaaaaaaa"}, 0); err != nil || r.Replicas != 1 {
+					return fmt.Errorf("%+v, %w", r, err)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestReceiptDoesNotNameOneThatLeftBeforeTheOthersJoined has nobody in the
+// registry who was there at the last heartbeat of the one that leaves: only the
+// bell tells that it was not lost.
+func TestReceiptDoesNotNameOneThatLeftBeforeTheOthersJoined(t *testing.T) {
+	t.Parallel()
+	url, namespace := testkit.SharedRedis(t).URL(), testkit.Namespace(t)
+	f := newFixtureAt(t, url, namespace, store.Options{})
+	other := newFixtureAt(t, url, namespace, store.Options{})
+	listen(t, f)
+	if err := other.Report(t.Context(), replica("leaves", "5-aaaaaaaa")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Millisecond) // another moment of Redis's clock
+	if err := f.Report(t.Context(), replica("stays", "5-aaaaaaaa")); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Withdraw(t.Context(), "leaves"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.Receipt(t.Context(), map[string]snapshot.Tag{"channels": "5-aaaaaaaa"}, 5*time.Second)
+	if err != nil || r.Replicas != 1 || len(r.Laggards) != 0 {
+		t.Errorf("receipt is %+v, %v; want the one that stays alone", r, err)
 	}
 }

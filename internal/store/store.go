@@ -63,6 +63,7 @@ type Store struct {
 	log      *slog.Logger
 	errors   *prometheus.CounterVec
 	troubles troubles
+	seen     seen
 }
 
 // New returns a Store on the clients, for the keys of one namespace.

@@ -94,7 +94,7 @@ func withoutIdle(c testkit.Commands) testkit.Commands {
 	for _, name := range []string{"zadd", "pexpire", "zremrangebyscore", "ping", "hlen"} {
 		delete(out, name)
 	}
-	for _, name := range []string{"evalsha", "time", "hset"} {
+	for _, name := range []string{"evalsha", "time", "hset", "zrangebyscore"} {
 		out[name] -= beats
 	}
 	out["hmget"] -= 4 * checks
