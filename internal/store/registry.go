@@ -75,7 +75,10 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 //
 //	cost  two round trips, one of them a pipeline of one command a replica
 func (s *Store) Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error) {
-	live, _, err := s.registry(ctx)
+	live, beats, err := s.registry(ctx)
+	if err == nil {
+		s.seen.note(beats)
+	}
 	return live, err
 }
 
