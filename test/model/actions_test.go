@@ -32,6 +32,7 @@ const (
 	rollbacks
 	slowness
 	partitions
+	blindness
 	allFaults swarm = 1<<iota - 1
 )
 
@@ -39,7 +40,6 @@ func (s swarm) has(f swarm) bool { return s&f != 0 }
 
 var (
 	die     = rapid.IntRange(0, 1023)
-	faults  = rapid.Uint32Range(0, uint32(allFaults))
 	lengths = rapid.IntRange(1, 4)
 )
 
@@ -52,6 +52,11 @@ func (s *sim) roll() int {
 	}
 	// rapid likes small numbers. Another salt likes others.
 	return x * s.salt & 1023
+}
+
+// choose draws what may go wrong in a run: each of it in every second one.
+func (s *sim) choose() swarm {
+	return swarm(s.roll()|s.roll()<<10) & allFaults
 }
 
 // step lets one thing happen.
@@ -234,7 +239,7 @@ func (s *sim) happen(x, n int) {
 		}
 	case x < 100 && s.swarm.has(sourceGoesBack):
 		s.sourceBack(p, n)
-	case x < 112 && s.swarm.has(pauses|restarts):
+	case x < 112 && s.swarm.has(pauses|restarts|blindness):
 		s.disturb(n)
 	case x < 122 && s.swarm.has(lostBells):
 		s.bellFault(n)
@@ -250,7 +255,8 @@ func (s *sim) happen(x, n int) {
 }
 
 var warms = [][]snapshot.Kind{
-	snapshot.Kinds, {snapshot.Channels, snapshot.Models, snapshot.RoutingRules}, {snapshot.Channels}, {snapshot.RoutingRules}, {snapshot.Analytics},
+	snapshot.Kinds, {snapshot.Channels, snapshot.Models, snapshot.RoutingRules}, {snapshot.Channels}, {snapshot.Models},
+	{snapshot.RoutingRules}, {snapshot.Analytics},
 }
 
 func (s *sim) operator(p *process, n int) {
@@ -280,7 +286,8 @@ func (s *sim) sourceBack(p *process, n int) {
 	}
 }
 
-// disturb pauses, wakes or restarts a process.
+// disturb pauses, wakes or restarts a process, or leaves what it reads of Redis
+// without an answer, while what it writes has one.
 func (s *sim) disturb(n int) {
 	p := s.procs[n%len(s.procs)]
 	n /= len(s.procs)
@@ -289,6 +296,13 @@ func (s *sim) disturb(n int) {
 		s.tell("goes on", p.id, nil)
 		p.paused = false
 		s.expire()
+	case p.blind:
+		s.tell("sees again", p.id, nil)
+		p.blind = false
+		s.expire()
+	case n%4 == 1 && s.swarm.has(blindness):
+		s.tell("blind", p.id, nil)
+		p.blind = true
 	case n%4 > 0 && s.swarm.has(pauses):
 		s.tell("paused", p.id, nil)
 		p.paused = true
@@ -359,10 +373,7 @@ func (s *sim) redisFault(x, n int) {
 		s.master.down, s.master.frozen = false, false
 	case x < 136 && s.swarm.has(flushes):
 		s.tell("flushed", "", nil)
-		d := newDataSet(&s.next)
-		d.bell = s.master.data.bell
-		s.master.data = d
-		s.referee.lost()
+		s.flush()
 	case x < 142 && s.swarm.has(failovers):
 		s.failover(n)
 	case x < 146 && s.swarm.has(restores):
@@ -393,6 +404,13 @@ func (s *sim) redisFault(x, n int) {
 	default:
 		s.rejoin()
 	}
+}
+
+func (s *sim) flush() {
+	d := newDataSet(&s.next)
+	d.bell = s.master.data.bell
+	s.master.data = d
+	s.referee.lost()
 }
 
 // failover makes a copy the master that lacks the last writes. Some may stay

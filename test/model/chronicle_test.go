@@ -72,9 +72,10 @@ func (c *chronicle) served(p *process, i int, snap *snapshot.Snapshot) {
 	c.Begin(served(p, i)).Read(at(snap.Meta.Order))
 }
 
-// applied notes that a receipt says so of a replica.
+// applied notes that a receipt says so of a replica. A tag that came to stand for
+// two lineages is the same content, and says nothing of their order.
 func (c *chronicle) applied(p *process, i int, o *origin) {
-	if !o.first.IsZero() {
+	if !o.first.IsZero() && o.first.Lineage == o.order.Lineage {
 		c.Begin(served(p, i)).AtLeast(at(o.first))
 	}
 }

@@ -29,14 +29,15 @@ func play(t *rapid.T, p *pool, h *history.History) (steps int) {
 		}
 		defer func() { steps = s.steps }()
 		defer s.close()
-		s.swarm = swarm(faults.Draw(t, "faults"))
 		s.salt = 2*die.Draw(t, "salt") + 1
+		s.swarm = s.choose()
 		length := 150 * lengths.Draw(t, "length")
 		for i := range replicas {
 			s.procs = append(s.procs, nil)
 			s.procs[i] = s.start(i)
 		}
 		s.settle()
+		s.begin()
 		for range length {
 			s.step()
 		}
@@ -52,15 +53,19 @@ func (s *sim) rest() {
 	s.source.glitch = 0
 	s.rejoin()
 	for _, p := range s.procs {
-		p.paused = false
+		p.paused, p.blind = false, false
 	}
 	s.expire()
 	until := time.Now().Add(rests)
-	if s.source.went > 0 {
-		s.operate(s.procs[s.salt/2%len(s.procs)])
-	}
+	known := -1
 	why, quiet := "", time.Time{}
 	for time.Now().Before(until) {
+		// Somebody may refuse the source after the first forced warm: where his copy
+		// is the same as that of the new place, nothing showed that he was further.
+		if s.source.went > 0 && s.refused > known && s.asked == 0 {
+			known = s.refused
+			s.operate(s.procs[s.salt/2%len(s.procs)])
+		}
 		s.restStep()
 		if why = s.unequal(); why != "" {
 			quiet = time.Time{}

@@ -47,6 +47,7 @@ type process struct {
 	dead    atomic.Bool // killed: nothing it sends from now on arrives
 	leaving bool        // it was told to stop
 	paused  bool
+	blind   bool // what it reads for its copy is not answered
 
 	store     *store.Store
 	cache     *replica.Cache

@@ -454,6 +454,9 @@ func (r *referee) oneHead(p *process, v *replica.View) {
 			return
 		}
 	}
+	if r.oneState(v) {
+		return
+	}
 	var tags [4]snapshot.Tag
 	for i, kind := range kinds {
 		if snap := v.Snapshot(kind); snap != nil && !v.Stale(kind) {
@@ -461,6 +464,23 @@ func (r *referee) oneHead(p *process, v *replica.View) {
 		}
 	}
 	r.s.fail("%s serves %v, which no head ever named together", p.id, tags)
+}
+
+// oneState reports whether a view that was read past Redis is one state of the
+// source. What the source has confirmed keeps the tag that it had before.
+func (r *referee) oneState(v *replica.View) bool {
+	past := slices.ContainsFunc(kinds[:], func(kind snapshot.Kind) bool {
+		snap := v.Snapshot(kind)
+		return snap != nil && snap.Tag == ""
+	})
+	return past && slices.ContainsFunc(append(slices.Clone(r.s.source.past), r.s.source.now), func(c *catalog) bool {
+		for i, digest := range c.digests {
+			if snap := v.Snapshot(kinds[i]); snap != nil && !v.Stale(kinds[i]) && snap.Set.Digest() != digest {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func agrees(v *replica.View, head [4]snapshot.Tag) bool {

@@ -103,13 +103,14 @@ type sim struct {
 	inside  []*holder
 	dice    uint64
 
-	flight []*gate // sent, and neither answered nor dropped
-	bells  []bell
-	wake   chan struct{}
-	asked  int // calls of people that are under way
-	people sync.WaitGroup
-	hours  context.Context // ends with the run
-	end    context.CancelFunc
+	flight  []*gate // sent, and neither answered nor dropped
+	bells   []bell
+	wake    chan struct{}
+	asked   int // calls of people that are under way
+	refused int // refusals that were told of
+	people  sync.WaitGroup
+	hours   context.Context // ends with the run
+	end     context.CancelFunc
 
 	referee *referee
 	tale    []event
@@ -277,6 +278,9 @@ func (s *sim) script(srv *server, g *gate, sha string, args []string) any {
 // ring sends a bell to everybody who listens to srv.
 func (s *sim) ring(srv *server, payload string) {
 	event := eventOf(payload)
+	if event == "refused" {
+		s.refused++
+	}
 	for _, p := range s.procs {
 		if p != nil && p.server == srv {
 			s.bells = append(s.bells, bell{p, event})
@@ -353,7 +357,7 @@ func (s *sim) open() (open, late []*gate) {
 		switch {
 		case g.gone:
 			late = append(late, g)
-		case !g.p.paused && (g.what != toRedis || !g.p.server.frozen):
+		case !g.p.paused && (g.what != toRedis || !g.p.server.frozen) && !(g.p.blind && g.what == toRedis && g.wire.hears):
 			open = append(open, g)
 		}
 	}

@@ -1,0 +1,204 @@
+package model_test
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// scenes are beginnings that chance seldom finds. Each starts from a fleet at
+// rest, brings it to a moment on which a guard depends, and leaves it to chance
+// again.
+var scenes = []func(*sim){
+	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
+}
+
+// begin plays a scene in every second run.
+func (s *sim) begin() {
+	if n := s.roll(); n%2 == 1 && s.calm() {
+		scenes[n/2%len(scenes)](s)
+		s.settle()
+	}
+}
+
+// calm lets everything happen in its order until all are equal.
+func (s *sim) calm() bool {
+	for range 600 {
+		if s.unequal() == "" {
+			return true
+		}
+		s.restStep()
+	}
+	return false
+}
+
+// drive lets happen in its order what these processes ask for, or all if none is
+// named, until done.
+func (s *sim) drive(done func() bool, who ...*process) {
+	for range 300 {
+		if done() {
+			return
+		}
+		s.steps++
+		open, _ := s.open()
+		i := slices.IndexFunc(open, func(g *gate) bool { return len(who) == 0 || slices.Contains(who, g.p) })
+		if i < 0 {
+			s.pass(time.Millisecond)
+			continue
+		}
+		s.through(open[i])
+		s.tell("answered", "", open[i])
+	}
+}
+
+func (s *sim) answered() bool { return s.asked == 0 }
+
+// awaits returns a condition: p waits for an answer to such a call.
+func (s *sim) awaits(p *process, call func(*gate) bool) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(s.flight, func(g *gate) bool { return g.p == p && call(g) })
+	}
+}
+
+func beginsLoad(g *gate) bool { return g.what == "load begins" }
+
+func (s *sim) publishes(g *gate) bool {
+	if g.what != toRedis || len(g.cmds[0]) < 2 {
+		return false
+	}
+	sha := g.cmds[0][1]
+	is, _ := s.referee.role(sha)
+	return is || strings.HasPrefix(sha, "-- publish.lua ")
+}
+
+// forget takes a key from the master, as an eviction does.
+func (s *sim) forget(key string) {
+	s.tell("evicted "+key, "", nil)
+	s.master.data.begin()
+	s.master.data.drop(key)
+	s.referee.lost()
+}
+
+// withoutKinds is a copy of the master's data from before these kinds came in.
+func (s *sim) withoutKinds(lost ...snapshot.Kind) *dataSet {
+	d := s.master.data.clone()
+	d.begin()
+	for _, kind := range lost {
+		for _, key := range []string{keys.Meta(kind), keys.Snapshot(kind), keys.Changes(kind)} {
+			d.drop(key)
+		}
+		d.command([]string{"hdel", keys.Head(), string(kind)})
+		d.ledger.versions[kind.Index()], d.ledger.orders[kind.Index()] = 0, snapshot.Order{}
+	}
+	return d
+}
+
+// follower is a process that does not lead, and another one.
+func (s *sim) follower() (p, other *process) {
+	i := slices.IndexFunc(s.procs, func(p *process) bool { return !p.leader.Leading() })
+	return s.procs[i], s.procs[(i+1)%len(s.procs)]
+}
+
+// some lets p warm a few changes, so that what is counted has been.
+func (s *sim) some(p *process) {
+	for range 3 {
+		s.source.change(0)
+		s.warm(p, false, snapshot.Kinds)
+		s.drive(s.answered)
+	}
+}
+
+// flushUnderABlindReplica has versions that are greater than those after a
+// flush, at a replica that goes on reporting them.
+func (s *sim) flushUnderABlindReplica() {
+	p, blind := s.procs[0], s.procs[1]
+	s.some(p)
+	s.calm()
+	s.tell("blind, and flushed", blind.id, nil)
+	blind.blind = true
+	s.flush()
+	s.write(p, 0)
+}
+
+// countOfLoadsLost has a warm that waits while the holder of the lock does
+// nothing, after the count of loads was lost.
+func (s *sim) countOfLoadsLost() {
+	holder, waits := s.procs[0], s.procs[1]
+	s.some(holder)
+	s.calm()
+	s.forget(keys.Stats())
+	s.source.change(0)
+	s.warm(holder, false, snapshot.Kinds)
+	s.drive(s.awaits(holder, beginsLoad), holder)
+	s.tell("paused", holder.id, nil)
+	holder.paused = true
+	s.warm(waits, false, snapshot.Kinds)
+	for range 20 {
+		s.drive(func() bool { return false }, waits)
+		if s.asked < 2 {
+			return
+		}
+	}
+}
+
+// lateTouch has a warm that found nothing new, and whose lock and order are
+// overtaken before it says so.
+func (s *sim) lateTouch() {
+	late, other := s.procs[0], s.procs[1]
+	s.warm(late, false, snapshot.Kinds)
+	s.drive(s.awaits(late, s.publishes), late)
+	s.tell("paused", late.id, nil)
+	late.paused = true
+	s.forget(keys.WarmLock())
+	s.source.change(0)
+	s.source.undo()
+	s.warm(other, false, snapshot.Kinds)
+	s.drive(func() bool { return s.asked < 2 }, other)
+	late.paused = false
+}
+
+// lineageAfterAFailover has a failover lose all kinds and another lineage take
+// their place before anybody has looked.
+func (s *sim) lineageAfterAFailover() {
+	for _, p := range s.procs {
+		p.blind = true
+	}
+	s.tell("failover", "", nil)
+	s.master = s.newServer(s.withoutKinds(snapshot.Kinds...))
+	for _, p := range s.procs {
+		s.move(p)
+	}
+	s.referee.lost()
+	s.source.replace(1)
+	s.warm(s.procs[0], true, snapshot.Kinds)
+	s.drive(s.answered)
+	for _, p := range s.procs {
+		p.blind = false
+	}
+}
+
+// oldMasterComesBack has one replica go over to a new master, which lacks kinds,
+// and back, while rules are published at both.
+func (s *sim) oldMasterComesBack() {
+	p, other := s.follower()
+	old := s.master
+	s.tell("failover", p.id, nil)
+	s.master = s.newServer(s.withoutKinds(snapshot.Channels, snapshot.Models))
+	s.move(p)
+	s.referee.lost()
+	rules := []snapshot.Kind{snapshot.RoutingRules}
+	s.source.change(2)
+	s.warm(p, false, rules)
+	s.drive(func() bool {
+		snap := p.cache.Current().Snapshot(snapshot.RoutingRules)
+		return s.answered() && snap != nil && snap.Meta.Order == s.source.now.order(2)
+	}, p)
+	s.source.change(2)
+	s.warm(other, false, rules)
+	s.drive(s.answered, other)
+	s.tell("back", p.id, nil)
+	s.master = old
+	s.move(p)
+}
