@@ -255,8 +255,12 @@ func (s *sim) happen(x, n int) {
 }
 
 var warms = [][]snapshot.Kind{
-	snapshot.Kinds, {snapshot.Channels, snapshot.Models, snapshot.RoutingRules}, {snapshot.Channels}, {snapshot.Models},
-	{snapshot.RoutingRules}, {snapshot.Analytics},
+	snapshot.Kinds,
+	{snapshot.Channels, snapshot.Models, snapshot.RoutingRules},
+	{snapshot.Channels},
+	{snapshot.Models},
+	{snapshot.RoutingRules},
+	{snapshot.Analytics},
 }
 
 func (s *sim) operator(p *process, n int) {
