@@ -182,8 +182,8 @@ func TestRedisAndSQLAreBothAwayAtAStart(t *testing.T) {
 	join(l.redis)
 	head := l.WaitTags(10 * time.Second)
 	wantFresh(t, r, head)
-	if n := r.Metric("routex_replica_pulls_total"); n != 0 {
-		t.Errorf("%v pulls of what was there, want none", n)
+	if n := r.Metric("routex_replica_pulls_total"); n > float64(len(snapshot.Kinds)) {
+		t.Errorf("%v pulls of what was there, want at most one a kind, which reads its order", n)
 	}
 	r.Stop()
 
