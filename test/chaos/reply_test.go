@@ -64,7 +64,7 @@ func TestAnyReplyIsLost(t *testing.T) {
 		select {
 		case <-gone:
 			lost++
-		case <-time.After(2 * time.Second):
+		case <-time.After(10 * time.Second): // up to twelve replies, on a busy machine
 			t.Fatal("nothing is asked any more")
 		}
 	}
