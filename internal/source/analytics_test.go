@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
-	"github.com/routex/cachewarmer/internal/source"
 )
 
 func TestSummaryAddsUpTheLog(t *testing.T) {
@@ -18,7 +17,7 @@ func TestSummaryAddsUpTheLog(t *testing.T) {
 		if err := d.PutPrices(t.Context(), []snapshot.Price{{Model: "m", Input: 3, Output: 15, Cached: 0.3}}); err != nil {
 			t.Fatal(err)
 		}
-		logs := []source.RequestLog{
+		logs := []snapshot.RequestLog{
 			{ChannelID: "a", Model: "m", Latency: 100 * time.Millisecond, InputTokens: 1000, CachedTokens: 400, OutputTokens: 200, Success: true},
 			{ChannelID: "a", Model: "free", Latency: 101 * time.Millisecond, InputTokens: 10, OutputTokens: 20, Success: true},
 			{ChannelID: "b", Model: "m", Latency: 101 * time.Millisecond, InputTokens: 7, Error: "bad\x00 bytes \xff"},
@@ -56,9 +55,9 @@ func TestLogsAreAppendedWholeAndInOrder(t *testing.T) {
 	onBoth(t, func(t *testing.T, e engine) {
 		d := open(t, e)
 		at := time.UnixMilli(1_700_000_000_123)
-		logs := make([]source.RequestLog, 1234)
+		logs := make([]snapshot.RequestLog, 1234)
 		for i := range logs {
-			logs[i] = source.RequestLog{Model: "m", Latency: time.Duration(i) * time.Millisecond, At: at}
+			logs[i] = snapshot.RequestLog{Model: "m", Latency: time.Duration(i) * time.Millisecond, At: at}
 		}
 		logs[0].At = time.Time{}
 		if err := d.AppendLogs(t.Context(), logs); err != nil {

@@ -85,14 +85,14 @@ func (t *tx) seed(ctx context.Context) error {
 }
 
 // demoLogs invents the requests of the day before now, always the same ones.
-func demoLogs(now time.Time) []RequestLog {
+func demoLogs(now time.Time) []snapshot.RequestLog {
 	const count = 500
 	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // nothing here is secret
-	logs := make([]RequestLog, count)
+	logs := make([]snapshot.RequestLog, count)
 	for i := range logs {
 		c := demoChannels[r.IntN(len(demoChannels))]
 		input := 200 + r.Int64N(8_000)
-		l := RequestLog{
+		l := snapshot.RequestLog{
 			ChannelID: c.ID, Model: c.Models[r.IntN(len(c.Models))],
 			Method: http.MethodPost, Path: "/v1/chat/completions", StatusCode: http.StatusOK, Success: true,
 			Latency:     time.Duration(300+r.IntN(4_000)) * time.Millisecond,

@@ -12,25 +12,9 @@ import (
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// RequestLog is one request that the data plane has answered.
-type RequestLog struct {
-	ChannelID    string // "" when no channel was found
-	Model        string
-	Method       string
-	Path         string
-	StatusCode   int
-	Latency      time.Duration // stored in whole milliseconds
-	InputTokens  int64         // cached ones included
-	OutputTokens int64
-	CachedTokens int64
-	Success      bool
-	Error        string    // "" on success; never a key or a URL
-	At           time.Time // zero: now
-}
-
 // AppendLogs adds entries to request_logs, all or none. It raises no revision:
 // analytics is computed when it is loaded. The error is ErrUnavailable.
-func (d *DB) AppendLogs(ctx context.Context, logs []RequestLog) error {
+func (d *DB) AppendLogs(ctx context.Context, logs []snapshot.RequestLog) error {
 	if len(logs) == 0 {
 		return nil
 	}
@@ -41,7 +25,7 @@ func (d *DB) AppendLogs(ctx context.Context, logs []RequestLog) error {
 	return nil
 }
 
-func (t *tx) insertLogs(ctx context.Context, logs []RequestLog) error {
+func (t *tx) insertLogs(ctx context.Context, logs []snapshot.RequestLog) error {
 	now := time.Now()
 	rows := make([][]any, len(logs))
 	for i, l := range logs {
