@@ -110,5 +110,10 @@ func (c *Condition) Check() error {
 			return fmt.Errorf("condition.%s does not compile: %w: %w", p.field, ErrInvalid, err)
 		}
 	}
+	if c.Expr != "" {
+		if _, err := CompileExpr(c.Expr); err != nil {
+			return fmt.Errorf("condition.expr does not compile: %w", err)
+		}
+	}
 	return nil
 }

@@ -44,7 +44,7 @@ type Condition struct {
 	ModelPattern   string   `json:"modelPattern,omitempty"` // RE2
 	HasTools       *bool    `json:"hasTools,omitempty"`
 	HasImages      *bool    `json:"hasImages,omitempty"`
-	Expr           string   `json:"expr,omitempty"`
+	Expr           string   `json:"expr,omitempty"` // see CompileExpr
 }
 
 // Rule sends matching requests to a channel. Its JSON is the record in
