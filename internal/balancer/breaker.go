@@ -1,0 +1,230 @@
+package balancer
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// When a channel rests, and for how long.
+const (
+	failuresInRow  = 5                // open the breaker, however far apart
+	failureWindow  = 10 * time.Second // over which the rate of failures counts
+	failuresAmong  = 20               // requests in the window before the rate counts; half of them open
+	firstRest      = 5 * time.Second  // of an open breaker; doubles with each trial that fails
+	longestRest    = time.Minute      // of a breaker or a Retry-After; a trial that takes longer makes room for another
+	firstThrottled = time.Second      // after a 429 that names no time; doubles with each in a row
+	trialLook      = time.Second      // what others are told to wait while a trial is under way
+)
+
+// mode is the state of a circuit breaker.
+type mode uint8
+
+const (
+	closed mode = iota
+	open
+	halfOpen
+)
+
+var modes = []mode{closed, open, halfOpen}
+
+func (m mode) String() string { return [...]string{"closed", "open", "half-open"}[m] }
+
+// healing is what a channel's outcomes have led to. channel.mu guards it; what
+// picks have to know of it is mirrored in channel.rest and channel.term.
+type healing struct {
+	breaker   *gobreaker.CircuitBreaker[struct{}] // judges outcomes; nil before the first
+	verdict   gobreaker.State                     // where the breaker went last
+	inRow     uint16                              // failures since the last success
+	trials    uint8                               // that failed since the breaker opened
+	throttles uint8                               // answers without a time to wait, since it last served
+	mode      mode
+}
+
+// admit lets the first request in that comes after a rest, and all of them if
+// the breaker is closed. It returns nil to those who have to wait.
+func (c *channel) admit(now int64) *term {
+	c.mu.Lock()
+	if c.rest.Load() > now {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.mode == closed {
+		c.rest.Store(0)
+		t := c.term.Load()
+		c.mu.Unlock()
+		return t
+	}
+	was := c.mode
+	c.mode = halfOpen
+	c.rest.Store(now + int64(longestRest))
+	t := c.begin(true)
+	c.mu.Unlock()
+	c.b.changed(c.id, was, halfOpen, 0)
+	return t
+}
+
+// learn takes the outcome of a request that began in t.
+func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
+	now := c.b.now()
+	c.mu.Lock()
+	was := c.mode
+	current := c.term.Load() == t
+	switch {
+	case o == snapshot.Throttled:
+		c.throttledLocked(current && t.trial, retryAfter, now)
+	case !current:
+	case o == snapshot.Abandoned:
+		if t.trial {
+			c.rest.Store(now) // the next one finds out
+			c.begin(false)
+		}
+	default:
+		c.judgeLocked(o == snapshot.Succeeded, t.trial, now)
+	}
+	is, rest := c.mode, c.rest.Load()-now
+	c.mu.Unlock()
+	if o == snapshot.Throttled {
+		c.b.metrics.throttled.Inc()
+	}
+	c.b.changed(c.id, was, is, time.Duration(rest))
+}
+
+// throttledLocked rests a channel that answered 429. It has answered, so its
+// breaker stays as it is; a trial learns no more than that and is repeated.
+func (c *channel) throttledLocked(trial bool, retryAfter time.Duration, now int64) {
+	rest := c.rest.Load()
+	if retryAfter <= 0 {
+		// Those that were sent together and turned away together count once.
+		if trial || rest <= now {
+			c.throttles = min(c.throttles+1, 16)
+		}
+		retryAfter = grown(firstThrottled, c.throttles)
+	}
+	until := now + int64(min(retryAfter, longestRest))
+	if trial {
+		c.begin(false)
+	} else {
+		until = max(until, rest)
+	}
+	c.rest.Store(until)
+}
+
+// grown doubles first with each but the first of times, up to longestRest.
+func grown(first time.Duration, times uint8) time.Duration {
+	return min(first<<min(max(times, 1)-1, 16), longestRest)
+}
+
+var errFailed = errors.New("failed")
+
+// What the breaker is shown of a request that has ended long ago. They are not
+// literals in place because those would be made anew each time.
+func succeed() (struct{}, error) { return struct{}{}, nil }
+func fail() (struct{}, error)    { return struct{}{}, errFailed }
+
+// judgeLocked shows the outcome to the breaker and follows its verdict.
+func (c *channel) judgeLocked(ok, trial bool, now int64) {
+	if c.breaker == nil {
+		c.breaker = c.newBreaker()
+	}
+	before := c.verdict
+	if ok {
+		c.inRow = 0
+		if c.rest.Load() <= now {
+			c.throttles = 0
+		}
+		_, _ = c.breaker.Execute(succeed)
+	} else {
+		c.inRow = min(c.inRow+1, failuresInRow)
+		_, _ = c.breaker.Execute(fail)
+	}
+	switch {
+	case c.verdict == before && !trial:
+	case c.verdict == gobreaker.StateOpen:
+		if c.mode == closed {
+			c.trials = 0
+		} else {
+			c.trials = min(c.trials+1, 16)
+		}
+		c.mode = open
+		c.stopLocked(now + int64(grown(firstRest, c.trials+1)))
+	case c.verdict == gobreaker.StateClosed:
+		c.mode, c.trials, c.throttles = closed, 0, 0
+		c.rest.Store(0)
+		c.begin(false)
+	}
+}
+
+// stopLocked keeps requests away until then, or for as long as a Retry-After
+// asks for. A trial that has ended holds nobody back any more.
+func (c *channel) stopLocked(until int64) {
+	if !c.term.Load().trial {
+		until = max(until, c.rest.Load())
+	}
+	c.rest.Store(until)
+	c.begin(false)
+}
+
+func (c *channel) newBreaker() *gobreaker.CircuitBreaker[struct{}] {
+	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests:  1,
+		Interval:     failureWindow,
+		BucketPeriod: failureWindow / 10,
+		// How long to rest is decided here, because it grows. By the time of a
+		// trial the breaker must be ready for one.
+		Timeout: firstRest / 5,
+		ReadyToTrip: func(n gobreaker.Counts) bool {
+			return c.inRow >= failuresInRow || n.Requests >= failuresAmong && 2*n.TotalFailures >= n.Requests
+		},
+		OnStateChange: func(_ string, _, to gobreaker.State) { c.verdict = to },
+	})
+}
+
+// heal closes the breaker and ends every rest. It returns what was.
+func (c *channel) heal() (was mode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was = c.mode
+	c.healing = healing{}
+	c.rest.Store(0)
+	c.begin(false)
+	return was
+}
+
+func (c *channel) forget() {
+	was := c.heal()
+	c.load.And(inFlightMask)
+	c.b.changed(c.id, was, closed, 0)
+}
+
+// look returns the state of the breaker, for how long requests should stay
+// away, and whether that is because a trial is under way.
+func (c *channel) look(now int64) (m mode, wait time.Duration, trial bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wait = max(time.Duration(c.rest.Load()-now), 0)
+	if trial = wait > 0 && c.term.Load().trial && c.mode == halfOpen; trial {
+		// rest is then when the trial is given up, and it mostly ends sooner.
+		wait = min(wait, trialLook)
+	}
+	return c.mode, wait, trial
+}
+
+// changed counts and logs a change of a channel's breaker.
+func (b *Balancer) changed(id string, was, is mode, rest time.Duration) {
+	if was == is {
+		return
+	}
+	b.metrics.changes[is].Inc()
+	switch is {
+	case open:
+		b.log.Warn("LoadBalancer keeps requests away from a failing channel", "channel", id, "for", rest.Round(time.Millisecond))
+	case halfOpen:
+		b.log.Info("LoadBalancer tries a channel that was failing", "channel", id)
+	case closed:
+		b.log.Info("LoadBalancer sends requests to a channel again", "channel", id)
+	}
+}

@@ -1,0 +1,318 @@
+package balancer_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/routex/cachewarmer/internal/balancer"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+var (
+	allWires  = []snapshot.Wire{snapshot.WireOpenAI, snapshot.WireAnthropic}
+	allModels = []string{"m0", "m1", "m2", "m3"}
+)
+
+// offer is what a table has for a model in a format.
+type offer struct {
+	Err  error
+	List []snapshot.RouteCandidate
+	// Homes are those of some sessions, first and second.
+	Homes []string
+}
+
+// offers returns all that a table says, under every strategy.
+func offers(tb rapid.TB, b *balancer.Balancer, t *balancer.Table, c catalog) map[string]offer {
+	tb.Helper()
+	all := map[string]offer{}
+	for _, s := range snapshot.Strategies {
+		if err := b.SetStrategy(s); err != nil {
+			tb.Fatal(err)
+		}
+		for _, model := range append(allModels, "unknown") {
+			for _, w := range append(allWires, "unknown") {
+				var o offer
+				var p *balancer.Pool
+				if p, o.Err = t.Pool(model, w); o.Err == nil {
+					o.List = p.Candidates("one")
+					for _, name := range sessions(5) {
+						first, err := p.Peek(name, nil)
+						if err != nil {
+							tb.Fatal(err)
+						}
+						o.Homes = append(o.Homes, first.ID)
+						if second, err := p.Peek(name, []string{first.ID}); err == nil {
+							o.Homes = append(o.Homes, second.ID)
+						}
+					}
+					for _, got := range o.List {
+						if one, ok := p.Take(got.ID); !ok || one.Channel != c[got.ID] {
+							tb.Fatalf("Take(%s) = %v, %v, which is not the record of this view", got.ID, one.Channel, ok)
+						} else {
+							one.Done(snapshot.Abandoned, 0)
+						}
+					}
+				}
+				all[fmt.Sprint(s, " ", model, " ", w)] = o
+			}
+		}
+	}
+	return all
+}
+
+// expected is who serves model in w, found the slow way.
+func expected(c catalog, model string, w snapshot.Wire) (ids []string, err error) {
+	err = snapshot.ErrNoModel
+	for _, ch := range c {
+		if ch.Status != snapshot.StatusEnabled || !slices.Contains(ch.Models, model) {
+			continue
+		}
+		if ch.Speaks(w) {
+			ids = append(ids, ch.ID)
+		} else if err != nil {
+			err = snapshot.ErrWrongWire
+		}
+	}
+	if len(ids) > 0 {
+		err = nil
+	}
+	slices.Sort(ids)
+	return ids, err
+}
+
+// drawChannel draws a record, of which some are disabled or offer nothing.
+func drawChannel(t *rapid.T, id string) *snapshot.Channel {
+	return &snapshot.Channel{
+		ID: id, Name: "name of " + id,
+		Type:     rapid.SampledFrom([]string{"openai", "anthropic", "custom"}).Draw(t, "type"),
+		Models:   rapid.SliceOfN(rapid.SampledFrom(allModels), 0, 4).Draw(t, "models"),
+		Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
+		Weight:   rapid.IntRange(0, 3).Draw(t, "weight"),
+		Status:   rapid.SampledFrom([]string{"enabled", "enabled", "enabled", "disabled"}).Draw(t, "status"),
+	}
+}
+
+// TestCompilingAChangeIsCompilingAllOfIt follows random changes from view to
+// view, and compares each table with one made from nothing, and with the list
+// of who should be in it.
+func TestCompilingAChangeIsCompilingAllOfIt(t *testing.T) {
+	ids := []string{"a", "b", "c", "d", "e", "f"}
+	rapid.Check(t, func(t *rapid.T) {
+		b := newRapidBalancer(t)
+		c := catalog{}
+		table := b.Compile(nil, c)
+		t.Repeat(map[string]func(*rapid.T){
+			"change": func(t *rapid.T) {
+				next := c.with()
+				changed := rapid.SliceOfN(rapid.SampledFrom(ids), 0, 4).Draw(t, "ids")
+				for _, id := range changed {
+					delete(next, id)
+					if rapid.IntRange(0, 3).Draw(t, "gone") > 0 {
+						next[id] = drawChannel(t, id)
+					}
+				}
+				if rapid.Bool().Draw(t, "named") {
+					table = b.CompileChanged(table, next, append(changed, "a", "nobody"))
+				} else {
+					table = b.Compile(table, next)
+				}
+				c = next
+			},
+			"all anew":    func(*rapid.T) { table = b.Compile(nil, c) },
+			"change none": func(*rapid.T) { table = b.Compile(table, c) },
+			"": func(t *rapid.T) {
+				fresh := newRapidBalancer(t)
+				want := offers(t, fresh, fresh.Compile(nil, c), c)
+				b.Forget()
+				got := offers(t, b, table, c)
+				if diff := cmp.Diff(want, got, cmp.Comparer(errors.Is)); diff != "" {
+					t.Fatalf("a table made from nothing says other than the one that followed (-want +got):\n%s", diff)
+				}
+				agrees(t, table, c)
+				remembers(t, b, c)
+			},
+		})
+	})
+}
+
+func newRapidBalancer(t *rapid.T) *balancer.Balancer {
+	t.Helper()
+	b, err := balancer.New(balancer.Options{Log: discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// agrees checks the lists of candidates against expected.
+func agrees(t *rapid.T, table *balancer.Table, c catalog) {
+	t.Helper()
+	offered := map[string]bool{}
+	for _, model := range allModels {
+		for _, w := range allWires {
+			ids, wantErr := expected(c, model, w)
+			p, err := table.Pool(model, w)
+			if err != wantErr { //nolint:errorlint // it is promised as it is, so that it costs nothing
+				t.Fatalf("%s in %s: %v, want %v", model, w, err, wantErr)
+			}
+			if err != nil {
+				continue
+			}
+			offered[model] = true
+			var got []string
+			for _, one := range p.Candidates("") {
+				got = append(got, one.ID)
+			}
+			if !slices.Equal(got, ids) {
+				t.Fatalf("%s in %s: %v, want %v", model, w, got, ids)
+			}
+		}
+	}
+	if table.Models() != len(offered) {
+		t.Fatalf("the table counts %d models, %d are offered", table.Models(), len(offered))
+	}
+}
+
+// remembers checks that nothing is kept of what is not in c.
+func remembers(t *rapid.T, b *balancer.Balancer, c catalog) {
+	t.Helper()
+	var want, got []string
+	pools := 0
+	for _, id := range slices.Sorted(maps.Keys(c)) {
+		if c[id].Status == snapshot.StatusEnabled {
+			want = append(want, id)
+		}
+	}
+	for _, s := range b.States() {
+		got = append(got, s.ID)
+	}
+	for _, model := range allModels {
+		for _, w := range allWires {
+			if _, err := expected(c, model, w); err == nil {
+				pools++
+			}
+		}
+	}
+	if !slices.Equal(got, want) || b.Turns() != pools {
+		t.Fatalf("remembered are %v and %d turns, want %v and %d", got, b.Turns(), want, pools)
+	}
+}
+
+func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
+	b := newBalancer(t, balancer.Options{})
+	c := catalog{}
+	for i := range 6 {
+		ch := channel(string(rune('a'+i)), 0, 1)
+		ch.Models = []string{allModels[i/2]}
+		ch.Type = "custom"
+		c[ch.ID] = ch
+	}
+	first := b.Compile(nil, c)
+	next := *c["a"]
+	next.Weight, next.Type = 7, "openai"
+	second := b.Compile(first, c.with(&next))
+	for _, model := range allModels[:3] {
+		for _, w := range allWires {
+			was, _ := first.Pool(model, w)
+			is, _ := second.Pool(model, w)
+			if shared := was == is; shared != (model != "m0") {
+				t.Errorf("%s in %s is shared: %v", model, w, shared)
+			}
+		}
+	}
+	third := *c["b"]
+	third.Type = "openai" // it left the other format's pool before
+	one := b.Compile(second, c.with(&next, &third))
+	fourth := third
+	fourth.Weight = 3
+	two := b.Compile(one, c.with(&next, &fourth))
+	if _, err := two.Pool("m0", snapshot.WireAnthropic); !errors.Is(err, snapshot.ErrWrongWire) {
+		t.Errorf("m0 in anthropic: %v, want %v", err, snapshot.ErrWrongWire)
+	}
+	if p, _ := first.Pool("m0", snapshot.WireAnthropic); len(p.Candidates("")) != 2 {
+		t.Error("the first table has changed")
+	}
+}
+
+// TestTheIndexGrowsAndShrinks looks up every model of catalogues that grow to
+// many shards and back.
+func TestTheIndexGrowsAndShrinks(t *testing.T) {
+	b := newBalancer(t, balancer.Options{})
+	c := catalog{}
+	table := b.Compile(nil, c)
+	shards := map[int]bool{}
+	for _, n := range []int{1, 300, 2000, 5000, 4999, 700, 3, 0} {
+		next := catalog{}
+		for i := range n {
+			ch := channel(fmt.Sprintf("c%d", i), 0, 1)
+			if ch.Models = []string{fmt.Sprintf("model-%d", i)}; c[ch.ID] != nil {
+				ch = c[ch.ID]
+			}
+			next[ch.ID] = ch
+		}
+		table, c = b.Compile(table, next), next
+		shards[table.Shards()] = true
+		for i := range 5000 {
+			_, err := table.Pool(fmt.Sprintf("model-%d", i), snapshot.WireOpenAI)
+			if (err == nil) != (i < n) {
+				t.Fatalf("with %d models, model-%d: %v", n, i, err)
+			}
+		}
+		if table.Models() != n {
+			t.Fatalf("it counts %d models, want %d", table.Models(), n)
+		}
+	}
+	if len(shards) < 3 {
+		t.Errorf("numbers of shards were %v, want at least 3", shards)
+	}
+}
+
+func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
+	b := newBalancer(t, balancer.Options{})
+	c := weights(1, 1)
+	table := b.Compile(nil, c)
+	p := poolOf(t, table)
+	first, _ := p.Take("a")
+	second, _ := p.Take("a")
+	without := b.Compile(table, c.without("a"))
+	want := func(states ...balancer.State) {
+		t.Helper()
+		for i := range states {
+			states[i].Breaker = "closed"
+		}
+		if got := b.States(); !slices.Equal(got, states) {
+			t.Fatalf("States() = %v, want %v", got, states)
+		}
+	}
+	want(balancer.State{ID: "a", InFlight: 2, Total: 2}, balancer.State{ID: "b"})
+	first.Done(snapshot.Succeeded, 0)
+	back := b.Compile(without, c)
+	second.Done(snapshot.Succeeded, 0) // it is back, and stays
+	want(balancer.State{ID: "a", Total: 2}, balancer.State{ID: "b"})
+	third, _ := poolOf(t, back).Take("a")
+	b.Compile(nil, c.without("a"))
+	want(balancer.State{ID: "a", InFlight: 1, Total: 3}, balancer.State{ID: "b"})
+	third.Done(snapshot.Failed, 0)
+	want(balancer.State{ID: "b"})
+}
+
+func TestAStrategyThatIsNotKnownIsRefused(t *testing.T) {
+	if _, err := balancer.New(balancer.Options{Strategy: "fastest"}); !errors.Is(err, snapshot.ErrInvalid) {
+		t.Errorf("New: %v, want %v", err, snapshot.ErrInvalid)
+	}
+	b := newBalancer(t, balancer.Options{})
+	if err := b.SetStrategy("fastest"); !errors.Is(err, snapshot.ErrInvalid) || b.Strategy() != snapshot.ByPriority {
+		t.Errorf("SetStrategy: %v, want %v; the strategy is %s", err, snapshot.ErrInvalid, b.Strategy())
+	}
+	for _, s := range snapshot.Strategies {
+		if err := b.SetStrategy(s); err != nil || b.Strategy() != s {
+			t.Errorf("SetStrategy(%s): %v, and it is %s", s, err, b.Strategy())
+		}
+	}
+}

@@ -1,0 +1,26 @@
+package balancer
+
+import "unsafe"
+
+// What tests look at from outside.
+const (
+	ChannelBytes = unsafe.Sizeof(channel{})
+	LogUnit      = 1 << logBits
+	MemoLines    = 1 << memoBits
+)
+
+// Distance is the logarithm that sessions are ranked by.
+func Distance(v uint64) uint64 { return distance(v) }
+
+// Turns returns of how many pools the place of round robin is remembered.
+func (b *Balancer) Turns() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.turns)
+}
+
+// Shards returns into how many parts the index of models is split.
+func (t *Table) Shards() int { return len(t.index.shards) }
+
+// Models returns how many models the table has.
+func (t *Table) Models() int { return t.index.models }

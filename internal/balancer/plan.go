@@ -1,0 +1,162 @@
+package balancer
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"sync/atomic"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// maxWeight is what a greater weight counts as. It keeps all sums and products
+// of weights within 64 bits.
+const maxWeight = 1<<31 - 1
+
+// member is a channel in a pool: what is remembered of it, and its record.
+type member struct {
+	*channel
+	ch *snapshot.Channel
+}
+
+// plan is the order in which the channels of a pool are asked to serve: a tier
+// only if none of those before can.
+type plan []*tier
+
+// tier is a set of channels that requests are spread over. It is immutable,
+// but for homes, which spare a search and change no answer.
+type tier struct {
+	members []member // ordered by id
+	hashes  []uint64 // their hashes
+	weights []uint64 // theirs, 1 to maxWeight
+	cells   []cell   // alias table; nil if all weigh the same
+	groups  []group  // by weight, the heaviest first
+	homes   [2]atomic.Pointer[memo]
+}
+
+// cell is a column of an alias table: below split it stands for its own
+// channel, from there on for other.
+type cell struct {
+	split uint64
+	other uint32
+}
+
+// rankOf orders channels into tiers: drained ones last, and lower priorities
+// first where they count.
+func rankOf(ch *snapshot.Channel, priorities bool) [2]int {
+	var r [2]int
+	if ch.Weight <= 0 {
+		r[0] = 1
+	}
+	if priorities {
+		r[1] = ch.Priority
+	}
+	return r
+}
+
+// newPlan sorts members, which are ordered by id, into tiers.
+func newPlan(members []member, priorities bool) plan {
+	rank := func(m member) [2]int { return rankOf(m.ch, priorities) }
+	sorted := members
+	byRank := func(x, y member) int {
+		a, b := rank(x), rank(y)
+		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
+	}
+	if !slices.IsSortedFunc(members, byRank) {
+		sorted = slices.Clone(members)
+		slices.SortStableFunc(sorted, byRank)
+	}
+	var p plan
+	for len(sorted) > 0 {
+		n := 1
+		for n < len(sorted) && rank(sorted[n]) == rank(sorted[0]) {
+			n++
+		}
+		p = append(p, newTier(sorted[:n:n]))
+		sorted = sorted[n:]
+	}
+	return p
+}
+
+func newTier(members []member) *tier {
+	t := &tier{members: members, hashes: make([]uint64, len(members)), weights: make([]uint64, len(members))}
+	uniform := true
+	for i, m := range members {
+		t.hashes[i] = m.hash
+		t.weights[i] = uint64(min(max(m.ch.Weight, 1), maxWeight))
+		uniform = uniform && t.weights[i] == t.weights[0]
+	}
+	if !uniform {
+		t.cells = aliasTable(t.weights)
+	}
+	t.groups = t.byWeight()
+	return t
+}
+
+// byWeight returns the channels in groups that weigh the same.
+func (t *tier) byWeight() []group {
+	if t.cells == nil {
+		return make([]group, 1) // which need not say more than the tier
+	}
+	at := map[uint64]*group{}
+	for i, w := range t.weights {
+		g := at[w]
+		if g == nil {
+			g = &group{weight: w}
+			at[w] = g
+		}
+		g.hashes = append(g.hashes, t.hashes[i])
+		g.places = append(g.places, uint32(i))
+	}
+	groups := make([]group, 0, len(at))
+	for _, g := range at {
+		groups = append(groups, *g)
+	}
+	slices.SortFunc(groups, func(x, y group) int { return cmp.Compare(y.weight, x.weight) })
+	return groups
+}
+
+// aliasTable lets one draw stand for a choice by weight (Vose's method, in whole
+// numbers: every replica builds the same one).
+func aliasTable(weights []uint64) []cell {
+	n := uint64(len(weights))
+	var sum uint64
+	for _, w := range weights {
+		sum += w
+	}
+	cells := make([]cell, n)
+	left := make([]uint64, n) // what is still to be placed of each, in n-ths of a column's height, which is sum
+	var under, over []uint32
+	for i, w := range weights {
+		left[i] = w * n
+		cells[i] = cell{split: ^uint64(0), other: uint32(i)}
+		if left[i] < sum {
+			under = append(under, uint32(i))
+		} else {
+			over = append(over, uint32(i))
+		}
+	}
+	for len(under) > 0 && len(over) > 0 {
+		u, o := under[len(under)-1], over[len(over)-1]
+		under = under[:len(under)-1]
+		split, _ := bits.Div64(left[u], 0, sum)
+		cells[u] = cell{split: split, other: o}
+		left[o] -= sum - left[u]
+		if left[o] < sum {
+			over = over[:len(over)-1]
+			under = append(under, o)
+		}
+	}
+	return cells
+}
+
+// drawn returns the channel that r, a random number, stands for.
+func (t *tier) drawn(r uint64) int {
+	i, part := bits.Mul64(r, uint64(len(t.members)))
+	if t.cells != nil {
+		if c := t.cells[i]; part >= c.split {
+			return int(c.other)
+		}
+	}
+	return int(i)
+}

@@ -1,0 +1,148 @@
+package balancer
+
+import "math/bits"
+
+// Sessions are spread by weighted rendezvous hashing: each channel has a score
+// for a session, which depends on nothing but their hashes and its weight, and
+// the best score wins. So a channel that goes or comes changes no order among
+// the others. A score is -log(u)/weight for a u between 0 and 1 made of the
+// hashes, and the least wins: that one is a channel's with the probability of
+// its share of all weights. All numbers are whole ones, because results of
+// floating point may differ between processors.
+
+// placeBits are the low bits of a vote, which hold the place of its channel: the
+// greatest vote then says by itself whose it is, and a tie is decided by id.
+const (
+	placeBits = 24
+	placeMask = 1<<placeBits - 1
+)
+
+// vote makes a random-looking number of a session's and a channel's hash, and
+// puts the channel's place in the pool, or in its group, below it.
+func vote(session, channel, place uint64) uint64 {
+	hi, lo := bits.Mul64(session, channel)
+	return (hi^lo)&^placeMask | place
+}
+
+// Precision of logarithms: logStep bits of the number choose a line of the
+// table, and logBits are the fraction of the result.
+const (
+	logStep = 11
+	logBits = 26
+)
+
+// logTable holds log2(1 + i/2^logStep) in units of 2^-logBits.
+var logTable = func() (table [1<<logStep + 1]uint64) {
+	for i := range table {
+		// Squaring a number doubles its logarithm: each time it gets beyond 2,
+		// that is one more bit of the fraction.
+		x := uint64(i)<<(63-logStep) | 1<<63
+		if i == 1<<logStep {
+			table[i] = 1 << logBits
+			break
+		}
+		for bit := range logBits {
+			hi, lo := bits.Mul64(x, x)
+			if hi>>63 == 1 {
+				table[i] |= 1 << (logBits - 1 - bit)
+				x = hi
+			} else {
+				x = hi<<1 | lo>>63
+			}
+		}
+	}
+	return table
+}()
+
+// distance returns 64 - log2(v) in units of 2^-logBits. It never grows with v.
+func distance(v uint64) uint64 {
+	v |= placeMask // which place it is does not matter
+	zeros := bits.LeadingZeros64(v)
+	v = v << zeros << 1 // without its first bit
+	i := v >> (64 - logStep)
+	low, high := logTable[i], logTable[i+1]
+	part := v << logStep >> 32
+	return uint64(zeros+1)<<logBits - low - (high-low)*part>>32
+}
+
+// score of a channel for a session.
+type score struct{ distance, weight, v uint64 }
+
+// beats orders scores; those that are equal in all are decided by id.
+func (s score) beats(o score) bool {
+	// Neither product passes 64 bits: a distance has 33 at most, a weight 31.
+	if x, y := s.distance*o.weight, o.distance*s.weight; x != y {
+		return x < y
+	}
+	return s.v > o.v
+}
+
+// margin is far more than what rounding can change in a distance.
+const margin = 1024
+
+// slope says who has no chance against s: a channel whose v is further below
+// 2^64 than slope * weight + margin, in units of 2^32.
+func (s score) slope() float64 {
+	const perUnit = (1 << 32) * 0.6931471805599453 / (1 << logBits) // -log2(u) is at least (1-u)/ln 2
+	return 1.0001 * perUnit * float64(s.distance) / float64(s.weight)
+}
+
+// group is the channels of a tier that weigh the same.
+type group struct {
+	weight uint64
+	hashes []uint64 // ordered by id
+	places []uint32 // theirs in the tier
+}
+
+// greatest returns the greatest vote of these channels; one multiplication for
+// each, and no branch.
+func greatest(session uint64, hashes []uint64) (best uint64) {
+	for i, h := range hashes {
+		best = max(best, vote(session, h, uint64(i)))
+	}
+	return best
+}
+
+// search looks at each channel for that of a session.
+func (t *tier) search(session uint64, equal bool) int {
+	if equal || len(t.groups) == 1 {
+		return int(greatest(session, t.hashes) & placeMask)
+	}
+	var best score
+	var slope float64
+	for i := range t.groups {
+		g := &t.groups[i]
+		v := greatest(session, g.hashes)
+		// Within a group the greatest vote wins. Of the groups, most have lost by
+		// so much that they need no logarithm. This is only a sieve: what passes
+		// is compared in whole numbers.
+		if i > 0 && float64(int64(^v>>32)) > slope*float64(int64(g.weight))+margin {
+			continue
+		}
+		v = v&^placeMask | uint64(g.places[v&placeMask])
+		if s := (score{distance(v), g.weight, v}); i == 0 || s.beats(best) {
+			best, slope = s, s.slope()
+		}
+	}
+	return int(best.v & placeMask)
+}
+
+// nextHome returns the first in the order of a session's channels that can
+// serve, or -1.
+func (t *tier) nextHome(d *draw) int {
+	var best score
+	at := -1
+	for i, m := range t.members {
+		if !d.can(m) {
+			continue
+		}
+		s := score{weight: 1, v: vote(d.hash, t.hashes[i], uint64(i))}
+		if !d.equal() {
+			s.weight = t.weights[i]
+		}
+		if s.distance = distance(s.v); at < 0 || s.beats(best) {
+			best, at = s, i
+		}
+	}
+	return at
+}
