@@ -69,6 +69,9 @@ func (c *channel) admit(now int64) *term {
 
 // learn takes the outcome of a request that began in t.
 func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
+	if o == snapshot.Abandoned && !t.trial {
+		return
+	}
 	now := c.b.now()
 	c.mu.Lock()
 	was := c.mode
@@ -78,10 +81,8 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 		c.throttledLocked(current && t.trial, retryAfter, now)
 	case !current:
 	case o == snapshot.Abandoned:
-		if t.trial {
-			c.rest.Store(now) // the next one finds out
-			c.begin(false)
-		}
+		c.rest.Store(now) // the next one finds out
+		c.begin(false)
 	default:
 		c.judgeLocked(o == snapshot.Succeeded, t.trial, now)
 	}

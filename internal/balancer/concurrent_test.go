@@ -30,7 +30,7 @@ func TestRequestsGoOnWhileEverythingChanges(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 4 {
 		seed := random.Uint64()
-		wait.Go(func() { requests(t, rand.New(rand.NewPCG(seed, 1)), &table, testkit.Rounds(20_000, 400_000)) })
+		wait.Go(func() { requests(t, rand.New(rand.NewPCG(seed, 1)), &table, testkit.Rounds(10_000, 400_000)) })
 	}
 	done := make(chan struct{})
 	go func() { wait.Wait(); close(done) }()
@@ -152,7 +152,7 @@ func TestNothingIsLeftOfChannelsThatCameAndWent(t *testing.T) {
 	}
 	round()
 	before := live()
-	n := testkit.Rounds(20, 400)
+	n := testkit.Rounds(8, 400)
 	for range n {
 		round()
 	}

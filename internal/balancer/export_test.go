@@ -1,6 +1,10 @@
 package balancer
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // What tests look at from outside.
 const (
@@ -24,3 +28,11 @@ func (t *Table) Shards() int { return len(t.index.shards) }
 
 // Models returns how many models the table has.
 func (t *Table) Models() int { return t.index.models }
+
+// Homes returns the channel of a session twice: as the fast search finds it, and
+// by comparing all scores.
+func (p *Pool) Homes(session string) (fast, slow string) {
+	t := p.plan(false)[0]
+	d := draw{pool: p, session: true, hash: xxhash.Sum64String(session)}
+	return t.members[t.search(d.hash, false)].id, t.members[t.nextHome(&d)].id
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/routex/cachewarmer/internal/balancer"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 const manySessions = 10_000
@@ -78,6 +79,7 @@ func TestSessionsAreWhereTheyWere(t *testing.T) {
 }
 
 func TestAChannelThatGoesMovesOnlyItsOwnSessions(t *testing.T) {
+	names := sessions(manySessions)
 	for _, tt := range []struct {
 		strategy snapshot.Strategy
 		channels catalog
@@ -86,7 +88,7 @@ func TestAChannelThatGoesMovesOnlyItsOwnSessions(t *testing.T) {
 		{snapshot.Weighted, equals(10)},
 		{snapshot.Weighted, weights(3, 1, 1, 1, 2, 2, 2, 9, 9, 1)},
 	} {
-		before := homes(t, tt.strategy, tt.channels, sessions(manySessions))
+		before := homes(t, tt.strategy, tt.channels, names)
 		for id := range tt.channels {
 			own := 0
 			for _, at := range before {
@@ -94,7 +96,8 @@ func TestAChannelThatGoesMovesOnlyItsOwnSessions(t *testing.T) {
 					own++
 				}
 			}
-			n := moved(before, homes(t, tt.strategy, tt.channels.without(id), sessions(manySessions)), func(from, _ string) {
+			without := homes(t, tt.strategy, tt.channels.without(id), names)
+			n := moved(before, without, func(from, _ string) {
 				if from != id {
 					t.Fatalf("%s went, and a session of %s moved", id, from)
 				}
@@ -104,7 +107,7 @@ func TestAChannelThatGoesMovesOnlyItsOwnSessions(t *testing.T) {
 			}
 			// The other way round: it comes, and takes from others without
 			// moving any among them.
-			moved(homes(t, tt.strategy, tt.channels.without(id), sessions(manySessions)), before, func(_, to string) {
+			moved(without, before, func(_, to string) {
 				if to != id {
 					t.Fatalf("%s came, and a session moved to %s", id, to)
 				}
@@ -138,7 +141,7 @@ func TestMoreWeightOnlyTakesSessions(t *testing.T) {
 }
 
 func TestSessionsSpreadByWeight(t *testing.T) {
-	many := make([]string, 300_000)
+	many := make([]string, 100_000)
 	for i := range many {
 		many[i] = fmt.Sprintf("user-%d@example.org", i)
 	}
@@ -181,6 +184,25 @@ func TestSessionsSpreadByWeight(t *testing.T) {
 			}
 			t.Logf("figure: shares of %d sessions are at most %.3f points off, bound 1; chi² %.1f, mean %v", len(many), 100*worst, chi2, free)
 		})
+	}
+}
+
+// TestTheSearchOvertakesNoScore compares the search, which looks only at those
+// who may win, with all scores, for weights of every size.
+func TestTheSearchOvertakesNoScore(t *testing.T) {
+	random := testkit.Random(t)
+	for range 60 {
+		most := 1 << random.IntN(32)
+		w := make([]int, 2+random.IntN(60))
+		for i := range w {
+			w[i] = 1 + random.IntN(most)
+		}
+		p := pool(t, newBalancer(t, balancer.Options{}), weights(w...))
+		for _, name := range sessions(300) {
+			if fast, slow := p.Homes(name); fast != slow {
+				t.Fatalf("weights %v: %s goes to %s, and %s has the best score", w, name, fast, slow)
+			}
+		}
 	}
 }
 
