@@ -232,10 +232,20 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 			}
 		}
 	}
-	third := *c["b"]
-	third.Type = "openai" // it left the other format's pool before
-	one := b.Compile(second, c.with(&next, &third))
-	fourth := third
+	fifth := *c["e"]
+	fifth.Models, fifth.Type = []string{"m1"}, "openai"
+	third := b.Compile(second, c.with(&next, &fifth))
+	for _, w := range allWires {
+		was, _ := second.Pool("m1", w)
+		is, _ := third.Pool("m1", w)
+		if shared := was == is; shared != (w == snapshot.WireAnthropic) {
+			t.Errorf("a channel came to m1 in openai, and the pool of %s is shared: %v", w, shared)
+		}
+	}
+	other := *c["b"]
+	other.Type = "openai" // it left the other format's pool before
+	one := b.Compile(second, c.with(&next, &other))
+	fourth := other
 	fourth.Weight = 3
 	two := b.Compile(one, c.with(&next, &fourth))
 	if _, err := two.Pool("m0", snapshot.WireAnthropic); !errors.Is(err, snapshot.ErrWrongWire) {

@@ -43,7 +43,7 @@ func TestSharesFollowTheWeights(t *testing.T) {
 		{"priority goes down a level when the best was tried", snapshot.ByPriority, leveled, []string{"a", "b"}, true, map[string]float64{"c": 1}},
 		{"a drained channel comes after all levels", snapshot.ByPriority, leveled, []string{"a", "b", "c"}, true, map[string]float64{"d": 1}},
 		{"only drained channels count alike", snapshot.Weighted, weights(0, 0, 0, 0), nil, true, map[string]float64{"a": .25, "b": .25, "c": .25, "d": .25}},
-		{"weights beyond any use do not overflow", snapshot.Weighted, weights(math.MaxInt, math.MaxInt), nil, true, map[string]float64{"a": .5, "b": .5}},
+		{"weights beyond any use do not overflow", snapshot.Weighted, weights(math.MaxInt, math.MaxInt, 1<<30), nil, true, map[string]float64{"a": .4, "b": .4, "c": .2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBalancer(t, balancer.Options{Strategy: tt.strategy, Random: testkit.Random(t).Uint64})
@@ -103,14 +103,16 @@ func TestRoundRobinIsEvenWhoeverAsks(t *testing.T) {
 	}
 }
 
-func TestRoundRobinSpreadsTheTurnsOfOneThatRests(t *testing.T) {
-	p := pool(t, newBalancer(t, balancer.Options{Strategy: snapshot.RoundRobin}), equals(5))
-	one, _ := p.Take("channel-002")
-	one.Done(snapshot.Throttled, longest)
-	got := counted(t, p, 5*4*10)
+func TestRoundRobinSpreadsTheTurnsOfThoseThatRest(t *testing.T) {
+	p := pool(t, newBalancer(t, balancer.Options{Strategy: snapshot.RoundRobin}), equals(6))
+	for _, id := range []string{"channel-000", "channel-002"} {
+		one, _ := p.Take(id)
+		one.Done(snapshot.Throttled, longest)
+	}
+	got := counted(t, p, 6*4*10)
 	for id, k := range got {
-		if k != 50 {
-			t.Errorf("%s was picked %d times, want 50: %v", id, k, got)
+		if k != 60 {
+			t.Errorf("%s was picked %d times, want 60: %v", id, k, got)
 		}
 	}
 	if len(got) != 4 {
