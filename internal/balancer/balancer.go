@@ -85,7 +85,8 @@ func (b *Balancer) now() int64 { return int64(time.Since(b.start)) + 1 }
 
 // Forget drops what was learned: totals, positions of round robin, breakers and
 // Retry-After. What is in flight stays counted, and says nothing about its
-// channel any more when it ends.
+// channel any more when it ends. Sessions stay where they are: that follows from
+// the table alone.
 func (b *Balancer) Forget() {
 	b.mu.Lock()
 	channels := make([]*channel, 0, len(b.channels))

@@ -19,6 +19,8 @@
 //     channels and has none of them resting, whatever its build or processor. A
 //     channel that goes moves its own sessions only; one that comes, or gains
 //     weight, takes sessions and gives none to others.
+//     Where a session went is remembered only to spare a search; the answer is
+//     the same without.
 //   - A channel of weight 0 is drained: it serves when no other can.
 //   - While every candidate rests a request is refused at once, with the time
 //     after which one of them is tried again. Only one request at a time finds

@@ -54,26 +54,27 @@ func rankOf(ch *snapshot.Channel, priorities bool) [2]int {
 	return r
 }
 
-// newPlan sorts members, which are ordered by id, into tiers.
+// newPlan sorts members, which are ordered by id, into tiers. It looks at each
+// once.
 func newPlan(members []member, priorities bool) plan {
-	rank := func(m member) [2]int { return rankOf(m.ch, priorities) }
-	sorted := members
-	byRank := func(x, y member) int {
-		a, b := rank(x), rank(y)
-		return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1]))
-	}
-	if !slices.IsSortedFunc(members, byRank) {
-		sorted = slices.Clone(members)
-		slices.SortStableFunc(sorted, byRank)
-	}
-	var p plan
-	for len(sorted) > 0 {
-		n := 1
-		for n < len(sorted) && rank(sorted[n]) == rank(sorted[0]) {
-			n++
+	at := map[[2]int]int{} // place in sets
+	var ranks [][2]int
+	var sets [][]member
+	for _, m := range members {
+		rank := rankOf(m.ch, priorities)
+		i, there := at[rank]
+		if !there {
+			i = len(sets)
+			at[rank] = i
+			ranks = append(ranks, rank)
+			sets = append(sets, nil)
 		}
-		p = append(p, newTier(sorted[:n:n]))
-		sorted = sorted[n:]
+		sets[i] = append(sets[i], m)
+	}
+	slices.SortFunc(ranks, func(x, y [2]int) int { return slices.Compare(x[:], y[:]) })
+	p := make(plan, len(ranks))
+	for i, rank := range ranks {
+		p[i] = newTier(sets[at[rank]])
 	}
 	return p
 }
@@ -98,19 +99,22 @@ func (t *tier) byWeight() []group {
 	if t.cells == nil {
 		return make([]group, 1) // which need not say more than the tier
 	}
-	at := map[uint64]*group{}
+	count := map[uint64]int{}
+	for _, w := range t.weights {
+		count[w]++
+	}
+	hashes, places := make([]uint64, len(t.weights)), make([]uint32, len(t.weights))
+	at := make(map[uint64]int, len(count)) // place in groups
+	groups := make([]group, 0, len(count))
+	for w, n := range count {
+		at[w] = len(groups)
+		groups = append(groups, group{w, hashes[:0:n], places[:0:n]})
+		hashes, places = hashes[n:], places[n:]
+	}
 	for i, w := range t.weights {
-		g := at[w]
-		if g == nil {
-			g = &group{weight: w}
-			at[w] = g
-		}
+		g := &groups[at[w]]
 		g.hashes = append(g.hashes, t.hashes[i])
 		g.places = append(g.places, uint32(i))
-	}
-	groups := make([]group, 0, len(at))
-	for _, g := range at {
-		groups = append(groups, *g)
 	}
 	slices.SortFunc(groups, func(x, y group) int { return cmp.Compare(y.weight, x.weight) })
 	return groups

@@ -206,7 +206,9 @@ func (d *draw) shares(p *Pool, into map[string]float64) {
 		}
 		if d.strategy == leastUsed {
 			clear(into)
-			into[t.members[t.leastUsed(d)].id] = 1
+			if i := t.leastUsed(d); i >= 0 { // none, if they have all come to rest meanwhile
+				into[t.members[i].id] = 1
+			}
 		}
 		return
 	}

@@ -58,6 +58,16 @@ func (b *Balancer) Compile(prev *Table, channels map[string]*snapshot.Channel) *
 // were added, changed or removed since prev. It looks at no others; an id too
 // many does no harm, and one too few leaves that channel as it was.
 func (b *Balancer) CompileChanged(prev *Table, channels map[string]*snapshot.Channel, changedIDs []string) *Table {
+	t, mended := b.compile(prev, channels, changedIDs)
+	for _, c := range mended {
+		b.changed(c.id, c.heal(), closed, 0)
+	}
+	return t
+}
+
+// compile is CompileChanged, and returns the channels that need not rest any
+// longer too.
+func (b *Balancer) compile(prev *Table, channels map[string]*snapshot.Channel, changedIDs []string) (t *Table, mended []*channel) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if prev == nil || prev.b != b {
@@ -73,22 +83,26 @@ func (b *Balancer) CompileChanged(prev *Table, channels map[string]*snapshot.Cha
 	touched := map[string][]change{}
 	for _, id := range slices.Compact(ids) {
 		if old, ch := prev.channels[id], channels[id]; old != ch {
-			b.followLocked(id, old, ch, touched)
+			if c := b.followLocked(id, old, ch, touched); c != nil {
+				mended = append(mended, c)
+			}
 		}
 	}
 	entries := make(map[string]*entry, len(touched))
 	for model, changes := range touched {
 		entries[model] = b.entryLocked(model, prev.index.get(model), changes)
 	}
-	return &Table{b: b, channels: channels, index: prev.index.with(entries)}
+	return &Table{b: b, channels: channels, index: prev.index.with(entries)}, mended
 }
 
 // serves reports whether a channel is there and enabled.
 func serves(ch *snapshot.Channel) bool { return ch != nil && ch.Status == snapshot.StatusEnabled }
 
 // followLocked notes in touched what the change of a channel from old to ch
-// means for its models, and keeps or lets go of what is remembered of it.
-func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched map[string][]change) {
+// means for its models, and keeps or lets go of what is remembered of it. It
+// returns the channel if somebody has mended it: what its old address or key led
+// to is no reason to wait.
+func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched map[string][]change) (mended *channel) {
 	note := func(model string, ch *snapshot.Channel) {
 		changes := touched[model]
 		if n := len(changes); n > 0 && changes[n-1].id == id {
@@ -101,9 +115,7 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 	} else {
 		c := b.keepLocked(id)
 		if serves(old) && (old.BaseURL != ch.BaseURL || old.APIKey != ch.APIKey || old.Type != ch.Type) {
-			// Somebody has mended it: what the old address or key led to is no
-			// reason to wait.
-			b.changed(id, c.heal(), closed, 0)
+			mended = c
 		}
 		for _, model := range ch.Models {
 			note(model, ch)
@@ -114,6 +126,7 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 			note(model, nil)
 		}
 	}
+	return mended
 }
 
 // entryLocked returns the entry of a model after changes, which are ordered by
