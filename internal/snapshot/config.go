@@ -1,18 +1,23 @@
 package snapshot
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
 
-// CacheConfig is how the fleet warms. The source owns it (cache_config), Redis
-// mirrors it, every replica follows it. Its JSON is that of the control API.
+// CacheConfig is how the fleet warms and balances. The source owns it
+// (cache_config), Redis mirrors it, every replica follows it. Its JSON is that of
+// the control API's config, which has no strategy; EncodeConfig's has one.
 type CacheConfig struct {
 	Enabled           bool              `json:"enabled"`
 	WarmOnStartup     bool              `json:"warmOnStartup"`
 	WarmItems         WarmItems         `json:"warmItems"`
 	BackgroundRefresh BackgroundRefresh `json:"backgroundRefresh"`
 	SmartInvalidation SmartInvalidation `json:"smartInvalidation"`
+	// Strategy is the load balancer's. It is "" in a mirror that was written by
+	// a release without one: then only the source knows it.
+	Strategy Strategy `json:"-"`
 }
 
 // WarmItems says which kinds are warmed ahead. The others are loaded when they
@@ -50,6 +55,7 @@ func DefaultCacheConfig() CacheConfig {
 		WarmItems:         WarmItems{Channels: true, Models: true, RoutingRules: true, Analytics: true},
 		BackgroundRefresh: BackgroundRefresh{Enabled: true, IntervalMs: 300_000},
 		SmartInvalidation: SmartInvalidation{Enabled: true, AutoInvalidateOnUpdate: true},
+		Strategy:          ByPriority,
 	}
 }
 
@@ -58,7 +64,36 @@ func (c CacheConfig) Check() error {
 	if ms := c.BackgroundRefresh.IntervalMs; ms < MinIntervalMs || ms > MaxIntervalMs {
 		return fmt.Errorf("backgroundRefresh.intervalMs is %d, want %d to %d: %w", ms, MinIntervalMs, MaxIntervalMs, ErrInvalid)
 	}
+	if c.Strategy != "" {
+		return c.Strategy.Check()
+	}
 	return nil
+}
+
+// mirroredConfig is a config as Redis holds it.
+type mirroredConfig struct {
+	CacheConfig
+	LoadBalancer struct {
+		Strategy Strategy `json:"strategy"`
+	} `json:"loadBalancer"`
+}
+
+// EncodeConfig returns the JSON of the mirror, strategy included.
+func EncodeConfig(c CacheConfig) (string, error) {
+	m := mirroredConfig{CacheConfig: c}
+	m.LoadBalancer.Strategy = c.Strategy
+	return Encode(m)
+}
+
+// DecodeConfig reads what EncodeConfig wrote, in this release or another. Fields
+// that are absent have their defaults, but for the strategy, which is "".
+func DecodeConfig(body string) (CacheConfig, error) {
+	m := mirroredConfig{CacheConfig: DefaultCacheConfig()}
+	if err := json.Unmarshal([]byte(body), &m); err != nil {
+		return CacheConfig{}, fmt.Errorf("config: %w: %w", ErrInvalid, err)
+	}
+	m.CacheConfig.Strategy = m.LoadBalancer.Strategy
+	return m.CacheConfig, m.Check()
 }
 
 // Interval is the time between two background refreshes.

@@ -1,6 +1,9 @@
 package snapshot
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Strategy is how the load balancer picks among the channels that could serve.
 type Strategy string
@@ -23,3 +26,11 @@ var Strategies = []Strategy{ByPriority, RoundRobin, Weighted, LeastUsed}
 
 // Known reports whether s is one of Strategies.
 func (s Strategy) Known() bool { return slices.Contains(Strategies, s) }
+
+// Check reports a strategy that nobody knows.
+func (s Strategy) Check() error {
+	if s.Known() {
+		return nil
+	}
+	return fmt.Errorf("strategy is %q, want one of %v: %w", s, Strategies, ErrInvalid)
+}

@@ -13,8 +13,10 @@ import (
 
 // LoadConfig returns the fleet's cache config.
 //
-//	source  cache_config, row 1; fields that its JSON lacks have their defaults
-//	errors  snapshot.ErrInvalid      the JSON, edited by hand, cannot be used
+//	source  cache_config, row 1; fields that its JSON lacks have their defaults.
+//	        The strategy is a column beside it, which a release that does not
+//	        know of it leaves alone when it writes the others
+//	errors  snapshot.ErrInvalid      the row, edited by hand, cannot be used
 //	        snapshot.ErrNotFound     somebody deleted the row
 //	        snapshot.ErrUnavailable  the database does not answer
 func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
@@ -23,6 +25,9 @@ func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
 		return snapshot.VersionedConfig{}, err
 	}
 	c, err := t.config(ctx, "")
+	if err == nil {
+		err = storedConfig(c)
+	}
 	if err != nil {
 		return snapshot.VersionedConfig{}, fmt.Errorf("load cache config: %w", err)
 	}
@@ -49,7 +54,12 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func
 		if err := f(&c.CacheConfig); err != nil {
 			return err
 		}
-		if err := c.Check(); err != nil {
+		if c.Strategy == before.Strategy { // one that was bad may be replaced, and only that
+			err = storedConfig(c)
+		} else {
+			err = c.Check()
+		}
+		if err != nil {
 			return err
 		}
 		if c.CacheConfig == before {
@@ -62,8 +72,8 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func
 		c.Version, c.UpdatedBy = c.Version+1, cmp.Or(by, d.by)
 		c.UpdatedAt = time.UnixMilli(max(time.Now().UnixMilli(), c.UpdatedAt.UnixMilli()+1))
 		return t.exec(ctx, "update cache config",
-			"UPDATE cache_config SET json = $1, version = $2, updated_by = $3, updated_at = $4 WHERE id = 1",
-			body, c.Version, strings.ReplaceAll(c.UpdatedBy, "\x00", ""), c.UpdatedAt.UnixMilli())
+			"UPDATE cache_config SET json = $1, strategy = $2, version = $3, updated_by = $4, updated_at = $5 WHERE id = 1",
+			body, string(c.Strategy), c.Version, strings.ReplaceAll(c.UpdatedBy, "\x00", ""), c.UpdatedAt.UnixMilli())
 	})
 	if err != nil {
 		return snapshot.VersionedConfig{}, fmt.Errorf("save cache config: %w", err)
@@ -71,15 +81,25 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func
 	return c, nil
 }
 
-// config reads the row and, in a writing transaction, locks it.
+// storedConfig checks a config whose strategy was not given by a caller.
+func storedConfig(c snapshot.VersionedConfig) error {
+	if err := c.Strategy.Check(); err != nil {
+		return fmt.Errorf("cache_config: %w", err)
+	}
+	return c.Check()
+}
+
+// config reads the row and, in a writing transaction, locks it. The strategy is
+// not checked: whoever writes a better one must not stumble over it.
 func (t *tx) config(ctx context.Context, lock string) (snapshot.VersionedConfig, error) {
 	c := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig()}
 	var body string
+	var strategy snapshot.Strategy
 	var at int64
 	found := false
-	err := t.each(ctx, "cache_config", "SELECT json, version, updated_by, updated_at FROM cache_config WHERE id = 1"+lock, func(r Rows) error {
+	err := t.each(ctx, "cache_config", "SELECT json, strategy, version, updated_by, updated_at FROM cache_config WHERE id = 1"+lock, func(r Rows) error {
 		found = true
-		return r.Scan(&body, &c.Version, &c.UpdatedBy, &at)
+		return r.Scan(&body, &strategy, &c.Version, &c.UpdatedBy, &at)
 	})
 	switch {
 	case err != nil:
@@ -95,6 +115,6 @@ func (t *tx) config(ctx context.Context, lock string) (snapshot.VersionedConfig,
 	if err := c.Check(); err != nil {
 		return c, fmt.Errorf("cache_config.json: %w", err)
 	}
-	c.UpdatedAt = time.UnixMilli(at)
+	c.Strategy, c.UpdatedAt = strategy, time.UnixMilli(at)
 	return c, nil
 }

@@ -26,20 +26,38 @@ var (
 // triggers reads from the migrations which triggers there have to be, and the
 // functions they call.
 func (d dialect) triggers() (all []trigger, functions []string, err error) {
-	text, err := fs.ReadFile(migrations, "migrations/"+d.folder+"/00002_triggers.sql")
+	text, err := d.migrationText()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, m := range triggerForm[d.folder].FindAllStringSubmatch(string(text), -1) {
+	for _, m := range triggerForm[d.folder].FindAllStringSubmatch(text, -1) {
 		all = append(all, trigger{name: m[1], table: m[2], create: m[0]})
 	}
-	for _, m := range functionForm.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range functionForm.FindAllStringSubmatch(text, -1) {
 		functions = append(functions, "CREATE OR REPLACE "+m[1])
 	}
 	if len(all) == 0 {
 		return nil, nil, errors.New("the migrations make no triggers")
 	}
 	return all, functions, nil
+}
+
+// migrationText is all migrations of the engine, in their order.
+func (d dialect) migrationText() (string, error) {
+	folder := "migrations/" + d.folder
+	files, err := fs.ReadDir(migrations, folder)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, f := range files {
+		part, err := fs.ReadFile(migrations, folder+"/"+f.Name())
+		if err != nil {
+			return "", err
+		}
+		text.Write(part)
+	}
+	return text.String(), nil
 }
 
 // MendTriggers puts back the triggers that somebody has dropped, changed or

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -93,7 +92,7 @@ func (s *Store) Describe(ctx context.Context) (map[snapshot.Kind]Described, erro
 // MirrorConfig writes the source's config into Redis unless Redis has a newer
 // version. restored takes it even then: the source went back in time.
 func (s *Store) MirrorConfig(ctx context.Context, c snapshot.VersionedConfig, restored bool) error {
-	body, err := snapshot.Encode(c.CacheConfig)
+	body, err := snapshot.EncodeConfig(c.CacheConfig)
 	if err != nil {
 		return fmt.Errorf("mirror config: %w", err)
 	}
@@ -104,6 +103,7 @@ func (s *Store) MirrorConfig(ctx context.Context, c snapshot.VersionedConfig, re
 }
 
 // Config reads the mirrored config. It returns ErrUnknown when there is none.
+// Its Strategy is "" where an older release wrote the mirror.
 func (s *Store) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 	f, err := s.c.Command.HGetAll(ctx, s.keys.Config()).Result()
 	if isWrongType(err) {
@@ -116,16 +116,16 @@ func (s *Store) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 		return snapshot.VersionedConfig{}, fmt.Errorf("config: %w", snapshot.ErrUnknown)
 	}
 	c := snapshot.VersionedConfig{
-		CacheConfig: snapshot.DefaultCacheConfig(), Version: number(f["version"]),
+		Version:   number(f["version"]),
 		UpdatedBy: f["updatedBy"], UpdatedAt: millis(f["updatedAt"]),
 	}
-	if err := json.Unmarshal([]byte(f["json"]), &c.CacheConfig); err != nil {
-		return snapshot.VersionedConfig{}, fmt.Errorf("config: %w: %w", snapshot.ErrInvalid, err)
+	if c.CacheConfig, err = snapshot.DecodeConfig(f["json"]); err != nil {
+		return snapshot.VersionedConfig{}, err
 	}
 	if c.Version <= 0 {
 		return snapshot.VersionedConfig{}, fmt.Errorf("config: version %q: %w", f["version"], snapshot.ErrInvalid)
 	}
-	return c, c.Check()
+	return c, nil
 }
 
 // refusedEntry is one element of refused:KIND.
