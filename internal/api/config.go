@@ -90,18 +90,23 @@ func (a *API) setConfig(w http.ResponseWriter, r *http.Request) (written, error)
 	if err := decode(r, &patch); err != nil {
 		return written{}, err
 	}
+	return a.changeConfig(w, r, patch.apply, func(c snapshot.CacheConfig) any { return c })
+}
+
+// changeConfig changes the config by f and answers what show makes of it.
+func (a *API) changeConfig(w http.ResponseWriter, r *http.Request, f func(*snapshot.CacheConfig) error, show func(snapshot.CacheConfig) any) (written, error) {
 	ifVersion, err := a.ifMatch(r)
 	if err != nil {
 		return written{}, err
 	}
 	ctx, cancel := outlive(r.Context())
 	defer cancel()
-	cfg, tags, err := a.fleet.SetConfig(ctx, ifVersion, patch.apply)
+	cfg, tags, err := a.fleet.SetConfig(ctx, ifVersion, f)
 	if err != nil && cfg.Version == 0 {
 		return written{}, err
 	}
 	setETag(w, versionTag(cfg.Version))
-	return written{data: cfg.CacheConfig, tags: tags, failed: err}, nil
+	return written{data: show(cfg.CacheConfig), tags: tags, failed: err}, nil
 }
 
 // ifMatch returns the version that has to be current, nil for any.

@@ -71,6 +71,9 @@ func (a *API) catalogRoutes(r chi.Router) {
 	r.Put("/api/routing/rules/{id}", a.writing(a.updateRule))
 	r.Delete("/api/routing/rules/{id}", a.writing(a.deleteRule))
 
+	r.Get("/api/load-balancer/strategy", a.reading(a.strategy))
+	r.Put("/api/load-balancer/strategy", a.writing(a.setStrategy))
+
 	r.Get("/api/models", a.reading(a.models))
 	r.Get("/api/analytics", a.reading(a.analytics))
 }

@@ -29,7 +29,7 @@ func (a *App) follow(c snapshot.VersionedConfig) {
 	}
 	if old != nil && old.Version > 0 {
 		a.log.Info("Cache config changed", "version", c.Version, "by", c.UpdatedBy, "enabled", c.Enabled,
-			"interval", c.Interval(), "background", c.BackgroundRefresh.Enabled)
+			"interval", c.Interval(), "background", c.BackgroundRefresh.Enabled, "strategy", c.Strategy)
 	}
 }
 
@@ -42,7 +42,21 @@ func (a *App) fetchConfig(ctx context.Context, _ int64) {
 		a.log.Debug("Cache config could not be read from Redis", "err", err)
 		return
 	}
+	if c.Strategy == "" {
+		c.Strategy = a.strategyOfSource(ctx)
+	}
 	a.follow(c)
+}
+
+// strategyOfSource is for a mirror that a release without a strategy wrote: it
+// leaves out of Redis what it has left alone in the source. Without an answer the
+// strategy stays as it is.
+func (a *App) strategyOfSource(ctx context.Context) snapshot.Strategy {
+	c, err := a.db.LoadConfig(ctx)
+	if err != nil {
+		return a.config().Strategy
+	}
+	return c.Strategy
 }
 
 // permit says whether a warm may go on when the head names that version of the

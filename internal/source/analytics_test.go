@@ -1,6 +1,8 @@
 package source_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,5 +113,76 @@ func TestSeedDemo(t *testing.T) {
 		}
 		other := open(t, engine{url: e.url})
 		addRule(t, other, "own", "ch_demo_glm")
+	})
+}
+
+func TestPruneLogs(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		if err := d.PutPrices(t.Context(), []snapshot.Price{{Model: "m", Input: 1_000_000}}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.UnixMilli(1_700_000_000_000)
+		logs := make([]snapshot.RequestLog, 1000)
+		for i := range logs {
+			logs[i] = snapshot.RequestLog{ChannelID: "a", Model: "m", InputTokens: 1, Success: true, At: start.Add(time.Duration((i*7)%1000) * time.Second)}
+		}
+		if err := d.AppendLogs(t.Context(), logs); err != nil {
+			t.Fatal(err)
+		}
+		cut := start.Add(700 * time.Second)
+		for i, want := range []int{300, 300, 100, 0} {
+			got, err := d.PruneLogs(t.Context(), cut, 300)
+			if err != nil || got != want {
+				t.Fatalf("step %d deletes %d, %v; want %d", i+1, got, err, want)
+			}
+			if i == 0 { // the oldest go first
+				if oldest := e.hand(t, "SELECT MIN(at), COUNT(*) FROM request_logs"); oldest != "1700000300000|700" {
+					t.Errorf("after the first step the oldest and the number are %s", oldest)
+				}
+			}
+		}
+		u := load(t, d).Summary
+		if u.Requests != 300 || u.EstimatedCost != 300 || u.ByModel["m"].InputTokens != 300 || u.ByChannel["a"].Successes != 300 {
+			t.Errorf("what is left adds up to %+v", u)
+		}
+		if plan := e.plan(t, "SELECT id FROM request_logs WHERE at < 5 ORDER BY at LIMIT 10"); !strings.Contains(plan, "request_logs_at") {
+			t.Errorf("old entries are not found by the index: %s", plan)
+		}
+	})
+}
+
+// plan is how the database would run a query. PostgreSQL reads a small table
+// whole unless it is told not to.
+func (e engine) plan(t *testing.T, query string) string {
+	t.Helper()
+	if e.name == "sqlite" {
+		return e.hand(t, "EXPLAIN QUERY PLAN "+query)
+	}
+	return e.hand(t, "SET enable_seqscan = off; EXPLAIN "+query)
+}
+
+func TestLogsThatTheDatabaseRefuses(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		if e.name == "sqlite" {
+			e.hand(t, `CREATE TRIGGER no_teapots BEFORE INSERT ON request_logs WHEN NEW.status_code = 418 BEGIN SELECT RAISE(ABORT, 'no teapots'); END`)
+		} else {
+			e.hand(t, "ALTER TABLE request_logs ADD CONSTRAINT no_teapots CHECK (status_code <> 418)")
+		}
+		err := d.AppendLogs(t.Context(), []snapshot.RequestLog{{StatusCode: 200}, {StatusCode: 418}})
+		wantErr(t, err, snapshot.ErrInvalid)
+		if n := e.hand(t, "SELECT COUNT(*) FROM request_logs"); n != "0" {
+			t.Errorf("%s entries of a refused batch are there", n)
+		}
+		if err := d.AppendLogs(t.Context(), []snapshot.RequestLog{{StatusCode: 200}}); err != nil {
+			t.Error(err)
+		}
+		e.hand(t, "DROP TABLE request_logs")
+		if err := d.AppendLogs(t.Context(), []snapshot.RequestLog{{}}); errors.Is(err, snapshot.ErrInvalid) || !errors.Is(err, snapshot.ErrUnavailable) {
+			t.Errorf("without its table: %v, want an error that does not blame the entry", err)
+		}
 	})
 }

@@ -132,3 +132,53 @@ func TestConfigEditedByHand(t *testing.T) {
 		}
 	})
 }
+
+func TestStrategyIsKeptBesideTheConfig(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, e engine) {
+		d := open(t, e)
+		if c := config(t, d); c.Strategy != snapshot.ByPriority {
+			t.Errorf("a new source has the strategy %q", c.Strategy)
+		}
+		set := func(f func(*snapshot.CacheConfig)) error {
+			_, err := d.SaveConfig(t.Context(), nil, "x", func(c *snapshot.CacheConfig) error { f(c); return nil })
+			return err
+		}
+		if err := set(func(c *snapshot.CacheConfig) { c.Strategy = snapshot.Weighted }); err != nil {
+			t.Fatal(err)
+		}
+		if err := set(func(c *snapshot.CacheConfig) { c.BackgroundRefresh.IntervalMs = 7000 }); err != nil {
+			t.Fatal(err)
+		}
+		if c := config(t, open(t, e)); c.Strategy != snapshot.Weighted || c.BackgroundRefresh.IntervalMs != 7000 || c.Version != 3 {
+			t.Errorf("after both writes and a restart: %+v", c)
+		}
+		// What a release does that has no strategy: it names the columns it writes.
+		e.hand(t, "UPDATE cache_config SET json = '{}', version = 4, updated_by = 'older', updated_at = updated_at + 1 WHERE id = 1")
+		if c := config(t, d); c.Strategy != snapshot.Weighted || c.Version != 4 {
+			t.Errorf("after a write of an older release: %+v", c)
+		}
+		e.hand(t, "UPDATE cache_config SET strategy = 'least_used'")
+		if c := config(t, d); c.Strategy != snapshot.LeastUsed || c.Version != 5 || c.UpdatedBy != "sql" {
+			t.Errorf("after an edit by hand: %+v", c)
+		}
+		e.hand(t, `UPDATE cache_config SET strategy = 'weighted', json = '{"enabled":false}'`)
+		if c := config(t, d); c.Strategy != snapshot.Weighted || c.Enabled || c.Version != 6 {
+			t.Errorf("after an edit of both: %+v", c)
+		}
+		for _, bad := range []string{"fastest", ""} {
+			e.hand(t, "UPDATE cache_config SET strategy = '"+bad+"'")
+			if _, err := d.LoadConfig(t.Context()); !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), "strategy is \""+bad+"\", want one of [priority") {
+				t.Errorf("%q: error is %v", bad, err)
+			}
+			wantErr(t, set(func(c *snapshot.CacheConfig) { c.Enabled = true }), snapshot.ErrInvalid)
+		}
+		if err := set(func(c *snapshot.CacheConfig) { c.Strategy = snapshot.RoundRobin }); err != nil {
+			t.Errorf("a bad strategy cannot be replaced: %v", err)
+		}
+		wantErr(t, set(func(c *snapshot.CacheConfig) { c.Strategy = "fastest" }), snapshot.ErrInvalid)
+		if c := config(t, d); c.Strategy != snapshot.RoundRobin || c.Enabled {
+			t.Errorf("in the end: %+v", c)
+		}
+	})
+}

@@ -13,16 +13,49 @@ import (
 )
 
 // AppendLogs adds entries to request_logs, all or none. It raises no revision:
-// analytics is computed when it is loaded. The error is ErrUnavailable.
+// analytics is computed when it is loaded. A call that failed may have been
+// heard all the same, when the connection broke at its commit.
+//
+//	errors  snapshot.ErrInvalid      the database refuses a value, whenever it is asked
+//	        snapshot.ErrUnavailable  it does not answer, or cannot write now
+//	cost    one transaction, a statement for a hundred entries
 func (d *DB) AppendLogs(ctx context.Context, logs []snapshot.RequestLog) error {
 	if len(logs) == 0 {
 		return nil
 	}
 	err := d.writing(ctx, func(t *tx) error { return t.insertLogs(ctx, logs) })
-	if err != nil {
-		return fmt.Errorf("append %d request logs: %w", len(logs), err)
+	switch {
+	case err == nil:
+		return nil
+	case d.refused(err):
+		return fmt.Errorf("append %d request logs: %w: %w", len(logs), snapshot.ErrInvalid, err)
 	}
-	return nil
+	return fmt.Errorf("append %d request logs: %w", len(logs), err)
+}
+
+// PruneLogs deletes entries from before that moment, the oldest first and at most
+// limit of them, and returns how many. Analytics no longer counts them.
+//
+//	errors  snapshot.ErrUnavailable
+//	cost    one statement that holds the write lock of SQLite; found by an index
+func (d *DB) PruneLogs(ctx context.Context, before time.Time, limit int) (int, error) {
+	const statement = `DELETE FROM request_logs WHERE id IN (
+		SELECT id FROM request_logs WHERE at < $1 ORDER BY at LIMIT $2)`
+	var gone int64
+	err := d.writing(ctx, func(t *tx) error {
+		res, err := t.sql.ExecContext(ctx, statement, before.UnixMilli(), limit)
+		if err == nil {
+			gone, err = res.RowsAffected()
+		}
+		if err != nil {
+			return unavailable("delete from request_logs", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("prune request logs: %w", err)
+	}
+	return int(gone), nil
 }
 
 func (t *tx) insertLogs(ctx context.Context, logs []snapshot.RequestLog) error {

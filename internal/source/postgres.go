@@ -93,6 +93,17 @@ func (p *postgres) again(err error) bool {
 	return errors.As(err, &e) && (e.Code == "40P01" || e.Code == "40001")
 }
 
+// refused is true for values out of range, broken constraints, values beyond the
+// server's limits, and what a trigger made by hand raises.
+func (p *postgres) refused(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	class := e.Code[:min(2, len(e.Code))]
+	return class == "22" || class == "23" || class == "54" || e.Code == "P0001"
+}
+
 // scrub does nothing: what PostgreSQL keeps of old rows is for its own vacuum.
 func (p *postgres) scrub(context.Context) error { return nil }
 

@@ -48,6 +48,9 @@ type engine interface {
 	// again reports whether a write failed only because another was in its
 	// way, and may be repeated.
 	again(err error) bool
+	// refused reports whether a write failed because of its values: it will fail
+	// again.
+	refused(err error) bool
 	// scrub removes overwritten values from the files that SQL does not reach.
 	scrub(ctx context.Context) error
 	// watch rings on every change until ctx ends, and once for every

@@ -149,6 +149,20 @@ func busy(err error) bool {
 	return code == sqlite3.SQLITE_BUSY || code == sqlite3.SQLITE_LOCKED
 }
 
+// refused is true for broken constraints, which is also what a trigger made by
+// hand raises, and for values of a wrong type or size.
+func (s *sqliteFile) refused(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
+		return true
+	}
+	return false
+}
+
 // scrub moves everything from the log to the file and empties the log, which
 // still holds the pages as they were before a key was sealed.
 func (s *sqliteFile) scrub(ctx context.Context) error {
