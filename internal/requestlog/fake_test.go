@@ -96,6 +96,20 @@ func (d *database) entries() (all []snapshot.RequestLog) {
 	return all
 }
 
+// asked is how often it was called.
+func (d *database) asked() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls
+}
+
+// steps are the deletions so far, and how many entries are left for them.
+func (d *database) steps() ([]prune, int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]prune{}, d.prunes...), d.old
+}
+
 // sizes are those of the batches.
 func (d *database) sizes() (all []int) {
 	d.mu.Lock()
@@ -138,6 +152,13 @@ func (l *lines) with(part string) int {
 		}
 	}
 	return n
+}
+
+// String is all that was logged.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func start(t testing.TB, change ...func(*requestlog.Options)) *rig {

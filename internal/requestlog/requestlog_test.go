@@ -76,7 +76,7 @@ func TestNothingIsLostInAnOutage(t *testing.T) {
 		if r.Trouble() != errDown.Error() || r.Buffered() != 9000 {
 			t.Errorf("in the outage: trouble is %q, %d are buffered", r.Trouble(), r.Buffered())
 		}
-		if n := r.db.calls; n > 30 {
+		if n := r.db.asked(); n > 30 {
 			t.Errorf("%d attempts in 90 s, want them to grow rare", n)
 		}
 		r.db.set(func(d *database) { d.err = nil })
@@ -85,7 +85,7 @@ func TestNothingIsLostInAnOutage(t *testing.T) {
 		r.wantRow(t, 0, 8999)
 		r.wantMetrics(t, 9000, 0, 0, 0)
 		if r.Trouble() != "" || r.log.with("cannot be written") != 1 || r.log.with("is written again\" lost=0") != 1 {
-			t.Errorf("trouble is %q, logged:\n%s", r.Trouble(), r.log.b.String())
+			t.Errorf("trouble is %q, logged:\n%s", r.Trouble(), r.log.String())
 		}
 	})
 }
@@ -103,7 +103,7 @@ func TestAFullBufferDropsTheNewest(t *testing.T) {
 		r.wantRow(t, 0, 109)
 		r.wantMetrics(t, 110, 60, 0, 0)
 		if r.log.with("lost=60") != 1 {
-			t.Errorf("logged:\n%s", r.log.b.String())
+			t.Errorf("logged:\n%s", r.log.String())
 		}
 	}, func(o *requestlog.Options) { o.Buffer, o.Batch = 100, 7 })
 }
@@ -141,9 +141,9 @@ func TestOneBadEntryHoldsUpNothing(t *testing.T) {
 		synctest.Wait()
 		r.wantRow(t, 0, 1999, bad...)
 		r.wantMetrics(t, 1997, 0, 3, 0)
-		t.Logf("figure: 3 bad entries among 2000 cost %d attempts (bound 100)", r.db.calls)
-		if r.db.calls > 100 || r.log.with("refuses an entry") != 1 || r.Trouble() != "" {
-			t.Errorf("%d attempts, trouble %q, logged:\n%s", r.db.calls, r.Trouble(), r.log.b.String())
+		t.Logf("figure: 3 bad entries among 2000 cost %d attempts (bound 100)", r.db.asked())
+		if r.db.asked() > 100 || r.log.with("refuses an entry") != 1 || r.Trouble() != "" {
+			t.Errorf("%d attempts, trouble %q, logged:\n%s", r.db.asked(), r.Trouble(), r.log.String())
 		}
 	})
 }
@@ -179,8 +179,8 @@ func TestAStopWritesWhatIsLeft(t *testing.T) {
 			r.record(0, 500)
 			synctest.Wait()
 			r.stop()
-			if r.wantRow(t, 0, 499); r.db.calls != 1 {
-				t.Errorf("%d attempts", r.db.calls)
+			if r.wantRow(t, 0, 499); r.db.asked() != 1 {
+				t.Errorf("%d attempts", r.db.asked())
 			}
 		})
 	})
@@ -200,7 +200,7 @@ func TestAStopWritesWhatIsLeft(t *testing.T) {
 				}
 				r.wantMetrics(t, 0, 0, 0, 700)
 				if r.log.with("lost in the stop") != 1 || r.Buffered() != 0 {
-					t.Errorf("%d are left, logged:\n%s", r.Buffered(), r.log.b.String())
+					t.Errorf("%d are left, logged:\n%s", r.Buffered(), r.log.String())
 				}
 			})
 		})
