@@ -53,8 +53,10 @@ func (d *database) wait(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	if slow > 0 {
-		time.Sleep(slow)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(slow):
 	}
 	return err
 }
