@@ -146,3 +146,48 @@ func folder(at func(*Settings) *string) form {
 		return given, nil
 	}, asIs)
 }
+
+// cidrs takes networks, and addresses that stand for themselves alone.
+func cidrs(at func(*Settings) *[]netip.Prefix) form {
+	f := field("list", "networks or addresses, comma-separated, such as 10.0.0.0/8,127.0.0.1", at, func(given string) ([]netip.Prefix, error) {
+		var nets []netip.Prefix
+		for i, entry := range entries(given) {
+			n, fault := network(entry)
+			if fault != "" {
+				return nil, fmt.Errorf("has entry %d %s", i+1, fault)
+			}
+			if !slices.Contains(nets, n) {
+				nets = append(nets, n)
+			}
+		}
+		return nets, nil
+	}, func(v []netip.Prefix) string {
+		texts := make([]string, len(v))
+		for i, n := range v {
+			texts[i] = n.String()
+		}
+		return strings.Join(texts, ",")
+	})
+	f.list = true
+	return optional(f)
+}
+
+// network reads one entry of cidrs. An IPv4 network that is written as IPv6
+// becomes what it is, because that is what addresses are compared with. The
+// fault is "" if there is none.
+func network(entry string) (_ netip.Prefix, fault string) {
+	if ip, err := netip.ParseAddr(entry); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), ""
+	}
+	n, err := netip.ParsePrefix(entry)
+	switch {
+	case err != nil:
+		return n, "that is no network"
+	case n.Masked() != n:
+		return n, "with bits set behind its prefix, for which " + n.Masked().String() + " may be meant"
+	case n.Addr().Is4In6() && n.Bits() >= 96:
+		return netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96), ""
+	}
+	return n, ""
+}

@@ -18,6 +18,7 @@ func TestBadSettings(t *testing.T) {
 		wantDB    = "want sqlite://PATH or postgres://user:password@host:5432/name"
 		wantKeys  = "want id:base64(32 bytes), comma-separated, such as k1:$(openssl rand -base64 32)"
 		wantToken = "want tokens of printable ASCII without spaces, comma-separated"
+		wantNets  = "want networks or addresses, comma-separated, such as 10.0.0.0/8,127.0.0.1"
 		wantPoll  = "want 100ms to 1m, such as 1500ms"
 	)
 	tests := []struct{ given, want string }{
@@ -66,6 +67,15 @@ func TestBadSettings(t *testing.T) {
 		{"SECRET_KEYS=a:" + encoded + ",a:" + encoded, `ROUTEX_SECRET_KEYS has key 2 with the id of another: ` + wantKeys},
 		{"INSECURE_NO_AUTH=yes", `ROUTEX_INSECURE_NO_AUTH is "yes", which is neither true nor false: want true or false`},
 		{"STATE_DIR=/dev/null", `ROUTEX_STATE_DIR is "/dev/null", which is not a folder: want the path of a folder`},
+		{"ALLOW_UPSTREAM_CIDRS=10.0.0.0/8,private", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "10.0.0.0/8,private", which has entry 2 that is no network: ` + wantNets},
+		{"ALLOW_UPSTREAM_CIDRS=10.0.0.0/33", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "10.0.0.0/33", which has entry 1 that is no network: ` + wantNets},
+		{"ALLOW_UPSTREAM_CIDRS=10.1.0.0/8", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "10.1.0.0/8", which has entry 1 with bits set behind its prefix, for which 10.0.0.0/8 may be meant: ` + wantNets},
+		{"ALLOW_UPSTREAM_CIDRS=,", `ROUTEX_ALLOW_UPSTREAM_CIDRS is ",", which has entry 1 that is no network: ` + wantNets},
+		{"ALLOW_UPSTREAM_CIDRS=fe80::1%eth0", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "fe80::1%eth0", which has entry 1 that is no network: ` + wantNets},
+		{"UPSTREAM_TIMEOUT=0s", `ROUTEX_UPSTREAM_TIMEOUT is "0s", which is less than 100ms: want 100ms to 1h, such as 1500ms`},
+		{"UPSTREAM_ATTEMPTS=0", `ROUTEX_UPSTREAM_ATTEMPTS is "0", which is less than 1: want 1 to 20`},
+		{"REQUEST_LOG_KEEP=30d", `ROUTEX_REQUEST_LOG_KEEP is "30d", which is not a duration: want 0s, or 1m to 100000h, such as 1500ms`},
+		{"REQUEST_LOG_BUFFER=0", `ROUTEX_REQUEST_LOG_BUFFER is "0", which is less than 1: want 1 to 1000000`},
 		{"LEASE_TTL=999ms", `ROUTEX_LEASE_TTL is "999ms", which is less than 1s: want 1s to 10m, such as 1500ms`},
 		{"LEASE_TTL=11m", `ROUTEX_LEASE_TTL is "11m", which is more than 10m: want 1s to 10m, such as 1500ms`},
 		{"POLL_INTERVAL=99ms", `ROUTEX_POLL_INTERVAL is "99ms", which is less than 100ms: ` + wantPoll},

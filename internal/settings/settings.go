@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type Settings struct {
 
 	AdminTokens    []snapshot.Secret // none: no access control, and only loopback unless InsecureNoAuth
 	ReadTokens     []snapshot.Secret
-	ClientTokens   []snapshot.Secret
+	ClientTokens   []snapshot.Secret // none: the data plane is open on loopback only, or with InsecureNoAuth
 	InsecureNoAuth bool
 	SecretKeys     []snapshot.Key // as given; use Keys
 
@@ -44,6 +45,13 @@ type Settings struct {
 	GuardMaxRecordBytes int64
 
 	AuditInterval time.Duration // 0 for no audit
+
+	UpstreamTimeout    time.Duration  // to the first byte of an answer
+	UpstreamAttempts   int            // at most, for one request
+	AllowUpstreamCIDRs []netip.Prefix // masked; none: public addresses only
+
+	RequestLogKeep   time.Duration // 0 for ever
+	RequestLogBuffer int           // entries
 
 	LogFormat       LogFormat
 	LogLevel        slog.Level

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ var Table = []Descriptor{
 		form: tokens(func(s *Settings) *[]snapshot.Secret { return &s.ReadTokens }),
 	},
 	{
-		Name: "client-tokens", Help: "bearer tokens the data plane accepts", Note: "none", Secret: true,
+		Name: "client-tokens", Help: "bearer tokens the data plane accepts; without any it is open on loopback only, or with --insecure-no-auth", Note: "none", Secret: true,
 		form: tokens(func(s *Settings) *[]snapshot.Secret { return &s.ClientTokens }),
 	},
 	{
@@ -159,6 +160,26 @@ var Table = []Descriptor{
 	{
 		Name: "audit-interval", Default: "15s", Help: "how often a replica compares a sample of what it serves with Redis, jittered; 0s is never",
 		form: durationOrNever(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.AuditInterval }),
+	},
+	{
+		Name: "upstream-timeout", Default: "1m", Help: "longest wait for the first byte of an answer from one channel",
+		form: duration(100*time.Millisecond, time.Hour, func(s *Settings) *time.Duration { return &s.UpstreamTimeout }),
+	},
+	{
+		Name: "upstream-attempts", Default: "3", Help: "channels tried for one request at most, before the first byte of an answer",
+		form: count(1, 20, func(s *Settings) *int { return &s.UpstreamAttempts }),
+	},
+	{
+		Name: "allow-upstream-cidrs", Note: "public addresses only", Help: "private, loopback and link-local addresses that channels may have all the same",
+		form: cidrs(func(s *Settings) *[]netip.Prefix { return &s.AllowUpstreamCIDRs }),
+	},
+	{
+		Name: "request-log-keep", Default: "720h", Help: "entries of the request log that are older are deleted, and no longer counted by analytics; 0s keeps them for ever",
+		form: durationOrNever(time.Minute, 100_000*time.Hour, func(s *Settings) *time.Duration { return &s.RequestLogKeep }),
+	},
+	{
+		Name: "request-log-buffer", Default: "10000", Help: "entries of the request log kept in memory until they are written; what comes on top is dropped and counted",
+		form: count(1, 1_000_000, func(s *Settings) *int { return &s.RequestLogBuffer }),
 	},
 	{
 		Name: "log-format", Default: string(LogText), Help: "form of the log lines",
