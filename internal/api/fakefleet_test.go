@@ -165,6 +165,7 @@ func (f *fakeFleet) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 		{
 			ID: "a", Address: "127.0.0.1:8080", Build: "1.0.0", Role: snapshot.Refresher, State: snapshot.StateFresh,
 			Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: content(41)}, Since: epoch, HeartbeatAge: 300 * time.Millisecond, Schema: 2,
+			Breakers: []snapshot.Breaker{{ID: "c2", State: "open", RestingMs: 4000}},
 		},
 	}, f.fail["Replicas"]
 }

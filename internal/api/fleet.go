@@ -22,6 +22,7 @@ type member struct {
 	Schema         int                            `json:"schema"`         // newest it reads
 	Skew           string                         `json:"skew,omitempty"` // what it cannot read
 	Held           string                         `json:"held,omitempty"` // what it does not step back to
+	Breakers       []snapshot.Breaker             `json:"breakers,omitempty"`
 }
 
 // members is the list of live replicas.
@@ -39,7 +40,7 @@ func (a *API) replicas(w http.ResponseWriter, r *http.Request) error {
 		list.Replicas = append(list.Replicas, member{
 			ID: i.ID, Address: i.Address, Build: i.Build, Role: i.Role, State: i.State,
 			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(i.Since),
-			Schema: i.Schema, Skew: i.Skew, Held: i.Held,
+			Schema: i.Schema, Skew: i.Skew, Held: i.Held, Breakers: i.Breakers,
 		})
 	}
 	slices.SortFunc(list.Replicas, func(x, y member) int { return strings.Compare(x.ID, y.ID) })

@@ -55,6 +55,11 @@ type Options struct {
 	Role    func() snapshot.Role // the part this replica plays now; nil: always a follower
 	Builder Build                // makes the view; BuildView
 
+	// Breakers lists the channels that this replica keeps requests away from, for
+	// the registry. It must not block; Announce tells of a change at once. nil:
+	// there are none.
+	Breakers func() []snapshot.Breaker
+
 	// NeedWarm asks for a warm of kinds, of which Redis has nothing usable. It
 	// must not block. It is called once a need arises (by followers a little
 	// later, so that the refresher comes first), and while the need lasts again

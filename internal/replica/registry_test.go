@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -17,11 +18,18 @@ func TestReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var role atomic.Value
 		role.Store(snapshot.Follower)
+		var open atomic.Int64
 		st := newStore()
 		st.publish(1)
 		c, stop := startStop(t, st, func(o *replica.Options) {
 			o.Address, o.Build = "127.0.0.1:8080", "v1"
 			o.Role = func() snapshot.Role { return role.Load().(snapshot.Role) }
+			o.Breakers = func() (all []snapshot.Breaker) {
+				for i := range open.Load() {
+					all = append(all, snapshot.Breaker{ID: fmt.Sprintf("c%d", i), State: "open", RestingMs: i})
+				}
+				return all
+			}
 		})
 		synctest.Wait()
 		began := time.Now()
@@ -44,6 +52,15 @@ func TestReport(t *testing.T) {
 		synctest.Wait()
 		if got := st.lastReport().Role; got != snapshot.Refresher {
 			t.Errorf("after Announce the registry shows role %q", got)
+		}
+		if got := st.lastReport().Breakers; len(got) != 0 {
+			t.Errorf("the registry shows breakers %v, and there are none", got)
+		}
+		open.Store(snapshot.MaxBreakers + 5)
+		c.Announce()
+		synctest.Wait()
+		if got := st.lastReport().Breakers; len(got) != snapshot.MaxBreakers || got[1] != (snapshot.Breaker{ID: "c1", State: "open", RestingMs: 1}) {
+			t.Errorf("after Announce the registry shows the breakers %v", got)
 		}
 		if time.Since(began) != 0 {
 			t.Errorf("that took %v", time.Since(began))

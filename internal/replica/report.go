@@ -46,6 +46,10 @@ func (c *Cache) report(ctx context.Context) error {
 // info is what the registry shows of this replica.
 func (c *Cache) info() snapshot.ReplicaInfo {
 	role := c.role()
+	var breakers []snapshot.Breaker
+	if c.o.Breakers != nil { // not under the lock: it is somebody else's code
+		breakers = c.o.Breakers()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.book
@@ -59,7 +63,7 @@ func (c *Cache) info() snapshot.ReplicaInfo {
 	return snapshot.ReplicaInfo{
 		ID: c.o.ID, Address: c.o.Address, Build: c.o.Build, Role: role, State: b.state,
 		Tags: tags, In: of, Config: b.config.Version, Since: b.startedAt,
-		Schema: snapshot.Schema, Skew: b.skew(), Floor: b.floor(), Held: b.below(),
+		Schema: snapshot.Schema, Skew: b.skew(), Floor: b.floor(), Held: b.below(), Breakers: breakers[:min(len(breakers), snapshot.MaxBreakers)],
 	}
 }
 

@@ -32,8 +32,23 @@ type ReplicaInfo struct {
 	// never steps back. Releases that do not say so have none.
 	Floor map[Kind]Order
 	Held  string // what Redis holds from below its floor; "" for nothing
+	// Breakers are the channels it keeps requests away from, at most MaxBreakers.
+	// Releases that do not say so list none.
+	Breakers []Breaker
 	// HeartbeatAge is how long ago it last reported. Set by the store on reading.
 	HeartbeatAge time.Duration
+}
+
+// MaxBreakers bounds the Breakers of one replica, and with them its entry in
+// Redis, which every heartbeat writes.
+const MaxBreakers = 50
+
+// Breaker is a channel that one replica keeps requests away from: after failures,
+// or because the upstream asked for it. Those that serve as usual have none.
+type Breaker struct {
+	ID        string `json:"id"`        // the channel's
+	State     string `json:"state"`     // open; half-open while one request tries it
+	RestingMs int64  `json:"restingMs"` // for how long no request goes there
 }
 
 // Role is the part a replica plays.

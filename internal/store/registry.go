@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -23,7 +24,7 @@ func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
 		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(), s.o.LiveFor.Milliseconds(),
 		"id", info.ID, "address", info.Address, "build", info.Build,
 		"role", string(info.Role), "state", string(info.State), "config", info.Config,
-		"schema", info.Schema, "skew", info.Skew, "held", info.Held,
+		"schema", info.Schema, "skew", info.Skew, "held", info.Held, "breakers", breakersText(info.Breakers),
 	}
 	in := make([]string, len(snapshot.Kinds))
 	for i, kind := range snapshot.Kinds {
@@ -54,6 +55,28 @@ func floorText(o snapshot.Order) string {
 		return ""
 	}
 	return o.String()
+}
+
+// breakersText is the field breakers of replica:ID, which is written also when
+// there are none, so that those before do not stay.
+func breakersText(all []snapshot.Breaker) string {
+	if len(all) == 0 {
+		return ""
+	}
+	text, err := snapshot.Encode(all[:min(len(all), snapshot.MaxBreakers)])
+	if err != nil {
+		return "" // cannot be: plain strings and numbers always encode
+	}
+	return text
+}
+
+// parseBreakers reads that field. What is no list of them says nothing.
+func parseBreakers(text string) []snapshot.Breaker {
+	var all []snapshot.Breaker
+	if text == "" || json.Unmarshal([]byte(text), &all) != nil {
+		return nil
+	}
+	return all[:min(len(all), snapshot.MaxBreakers)]
 }
 
 // Withdraw takes a replica out of the registry.
@@ -107,6 +130,10 @@ func (s *Store) registry(ctx context.Context) ([]snapshot.ReplicaInfo, beats, er
 	for i, row := range rows {
 		info := parseReplica(ids[i], row.Val())
 		info.HeartbeatAge = time.Duration(max(0, live.now-live.at[ids[i]])) * time.Millisecond
+		for k := range info.Breakers { // it said so with that heartbeat
+			b := &info.Breakers[k]
+			b.RestingMs = max(0, b.RestingMs-info.HeartbeatAge.Milliseconds())
+		}
 		out = append(out, info)
 	}
 	return out, live, nil
@@ -118,7 +145,7 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
 		Tags: map[snapshot.Kind]snapshot.Tag{}, In: map[snapshot.Kind]string{}, Config: number(row["config"]), Since: millis(row["since"]),
 		Schema: max(int(number(row["schema"])), snapshot.FirstSchema), Skew: row["skew"],
-		Floor: map[snapshot.Kind]snapshot.Order{}, Held: row["held"],
+		Floor: map[snapshot.Kind]snapshot.Order{}, Held: row["held"], Breakers: parseBreakers(row["breakers"]),
 	}
 	in := strings.Split(row["incarnations"], ",") // in the order of the kinds
 	for i, kind := range snapshot.Kinds {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -243,5 +244,64 @@ func TestReceiptDoesNotNameOneThatLeftBeforeTheOthersJoined(t *testing.T) {
 	r, err := f.Receipt(t.Context(), map[string]snapshot.Tag{"channels": "5-aaaaaaaa"}, 5*time.Second)
 	if err != nil || r.Replicas != 1 || len(r.Laggards) != 0 {
 		t.Errorf("receipt is %+v, %v; want the one that stays alone", r, err)
+	}
+}
+
+// TestBreakersAreListed reports more than a replica may, then none, and a list
+// that is none.
+func TestBreakersAreListed(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	said := replica("a", "")
+	for range snapshot.MaxBreakers + 5 {
+		said.Breakers = append(said.Breakers, snapshot.Breaker{ID: `c"1`, State: "open", RestingMs: 60_000})
+	}
+	again := said
+	again.ID = "b"
+	for _, info := range []snapshot.ReplicaInfo{said, again, replica("b", ""), replica("c", "")} {
+		if err := f.Report(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.raw.HSet(ctx, f.keys.Replica("c"), "breakers", `{"id":"c1"}`).Err(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // they rest since the heartbeat
+	live, err := f.Replicas(ctx)
+	if err != nil || len(live) != 3 || len(live[0].Breakers) != snapshot.MaxBreakers {
+		t.Fatalf("Replicas() = %+v, %v; want %d breakers of a", live, err, snapshot.MaxBreakers)
+	}
+	if b := live[0].Breakers[0]; b.ID != `c"1` || b.State != "open" || b.RestingMs > 59_980 || b.RestingMs < 50_000 {
+		t.Errorf("a says %+v, want the time that is left", b)
+	}
+	if len(live[1].Breakers) != 0 || len(live[2].Breakers) != 0 {
+		t.Errorf("b and c say %v and %v, want nothing", live[1].Breakers, live[2].Breakers)
+	}
+}
+
+// TestMirrorOfAnOlderRelease has no strategy, whatever the one before it had.
+func TestMirrorOfAnOlderRelease(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	c := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig(), Version: 4}
+	c.Strategy = snapshot.LeastUsed
+	if err := f.MirrorConfig(ctx, c, false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Config(ctx); err != nil || got.CacheConfig != c.CacheConfig {
+		t.Errorf("Config() = %+v, %v; want what was mirrored", got, err)
+	}
+	for json, want := range map[string]error{
+		`{"enabled":false,"fromALaterRelease":1}`:    nil,
+		`{"loadBalancer":{"strategy":"fastest"}}`:    snapshot.ErrInvalid,
+		`{"loadBalancer":5}`:                         snapshot.ErrInvalid,
+		`{"loadBalancer":{"strategy":""},"n":[1,2]}`: nil,
+	} {
+		if err := f.raw.HSet(ctx, f.keys.Config(), "json", json).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.Config(ctx); !errors.Is(err, want) || err == nil && got.Strategy != "" {
+			t.Errorf("%s: Config() = %+v, %v; want %v and no strategy", json, got, err, want)
+		}
 	}
 }
