@@ -30,6 +30,8 @@ type Options struct {
 	Embedded     bool                  // Redis runs inside this process; said by /readyz
 	Build        Build                 // said by /health
 	Problems     func() []string       // said by /health: what to see to; nil: nothing
+	Explainer    Explainer             // says where a request would go; nil: nobody does
+	DataPlane    http.Handler          // serves /v1/, with tokens and limits of its own; nil: nobody does
 	Keyring      *snapshot.Keyring     // opens keys to mask them; nil shows "…" for every key
 	ControlBurst int                   // warms and invalidations admitted in any 2 s; 200
 	Log          *slog.Logger          // slog.Default()
@@ -44,18 +46,20 @@ type API struct {
 	source   Source
 	verifier Verifier
 
-	keys     *snapshot.Keyring
-	access   access
-	hosts    hosts
-	origin   *http.CrossOriginProtection
-	embedded bool
-	build    Build
-	problems func() []string
-	log      *slog.Logger
-	metrics  prometheus.Gatherer
-	requests *prometheus.CounterVec
-	draining atomic.Bool
-	router   chi.Router
+	explainer Explainer
+	dataPlane http.Handler
+	keys      *snapshot.Keyring
+	access    access
+	hosts     hosts
+	origin    *http.CrossOriginProtection
+	embedded  bool
+	build     Build
+	problems  func() []string
+	log       *slog.Logger
+	metrics   prometheus.Gatherer
+	requests  *prometheus.CounterVec
+	draining  atomic.Bool
+	router    chi.Router
 }
 
 // New returns the control API over what it is given. It starts nothing.
@@ -72,6 +76,7 @@ func New(fleet Fleet, cache Cache, source Source, verifier Verifier, o Options) 
 	}
 	a := &API{
 		fleet: fleet, cache: cache, source: source, verifier: verifier,
+		explainer: o.Explainer, dataPlane: o.DataPlane,
 		keys:     o.Keyring,
 		access:   acc,
 		hosts:    newHosts(o.Listen, o.AllowedHosts),

@@ -53,6 +53,19 @@ func (a access) may(token string) (known, write bool) {
 // authorize lets a request pass if its bearer token allows its method: an admin
 // token everything, a read token what changes nothing.
 func (a *API) authorize(next http.Handler) http.Handler {
+	return a.admit(next, func(r *http.Request) bool {
+		return r.Method == http.MethodGet || r.Method == http.MethodHead
+	})
+}
+
+// authorizeReading lets a request pass with either token, whatever its method.
+func (a *API) authorizeReading(next http.Handler) http.Handler {
+	return a.admit(next, func(*http.Request) bool { return true })
+}
+
+// admit lets a request pass if it shows an admin token, or a read token where
+// that is enough.
+func (a *API) admit(next http.Handler, reads func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.access.open() {
 			next.ServeHTTP(w, r)
@@ -68,7 +81,7 @@ func (a *API) authorize(next http.Handler) http.Handler {
 			}
 			w.Header().Set("WWW-Authenticate", challenge)
 			a.refuse(w, r, fail(codeUnauthenticated, "a bearer token is needed: Authorization: Bearer TOKEN"))
-		case !write && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		case !write && !reads(r):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="routex", error="insufficient_scope"`)
 			a.refuse(w, r, fail(codeForbidden, "this token may only read"))
 		default:

@@ -144,7 +144,7 @@ func TestMisspeltWaitsChangeNothing(t *testing.T) {
 	r := newRig(t)
 	writes := 0
 	for _, rt := range routesOf(t, r) {
-		if rt.method == "GET" {
+		if rt.method == "GET" || slices.Contains(readingPosts, rt.method+" "+rt.pattern) {
 			continue
 		}
 		writes++

@@ -58,6 +58,8 @@ func FuzzCreateChannel(f *testing.F)     { fuzzWrite(f, "POST", "/api/channels")
 func FuzzUpdateChannel(f *testing.F)     { fuzzWrite(f, "PUT", "/api/channels/c1") }
 func FuzzCreateRule(f *testing.F)        { fuzzWrite(f, "POST", "/api/routing/rules") }
 func FuzzUpdateRule(f *testing.F)        { fuzzWrite(f, "PUT", "/api/routing/rules/r1") }
+func FuzzExplain(f *testing.F)           { fuzzWrite(f, "POST", "/api/route/explain") }
+func FuzzStrategy(f *testing.F)          { fuzzWrite(f, "PUT", "/api/load-balancer/strategy") }
 
 // FuzzQuery sends any query to a call that reads every parameter there is.
 func FuzzQuery(f *testing.F) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -89,4 +90,16 @@ type Source interface {
 	CreateRule(ctx context.Context, r snapshot.Rule) (snapshot.Rule, snapshot.Written, error)
 	UpdateRule(ctx context.Context, id string, f func(*snapshot.Rule) error, reason string) (snapshot.Rule, snapshot.Written, error)
 	DeleteRule(ctx context.Context, id, reason string) (snapshot.Written, error)
+}
+
+// Explainer routes a request without sending it.
+type Explainer interface {
+	// Explain says what routing would do with a request to path, a route of the
+	// data plane such as /v1/messages. The body is one JSON object; of the header
+	// counts what counts for routing, such as X-Session-Id. A request that nobody
+	// can serve is no error: the explanation says why. No counter moves.
+	//
+	//	errors  snapshot.ErrInvalid      the body is no request of that route
+	//	        snapshot.ErrUnavailable  there is no copy to route by
+	Explain(ctx context.Context, path string, body []byte, header http.Header) (*snapshot.Explanation, error)
 }

@@ -38,6 +38,8 @@ func TestAnswersLookAsDocumented(t *testing.T) {
 		{"rules", "GET", "/api/routing/rules", "", 200},
 		{"models", "GET", "/api/models", "", 200},
 		{"analytics", "GET", "/api/analytics", "", 200},
+		{"strategy", "GET", "/api/load-balancer/strategy", "", 200},
+		{"strategy-put", "PUT", "/api/load-balancer/strategy", `{"strategy":"weighted"}`, 200},
 		{"livez", "GET", "/livez", "", 200},
 		{"readyz", "GET", "/readyz", "", 200},
 		{"health", "GET", "/health", "", 200},

@@ -32,6 +32,7 @@ type rig struct {
 	fleet  *fakeFleet
 	cache  *fakeCache
 	source *fakeSource
+	router *fakeRouter
 	reg    *prometheus.Registry
 	log    *logBuffer
 }
@@ -68,7 +69,7 @@ func keyring(t testing.TB) *snapshot.Keyring {
 func newRig(t testing.TB, change ...func(*api.Options)) *rig {
 	t.Helper()
 	keys := keyring(t)
-	r := &rig{fleet: newFleet(), reg: prometheus.NewRegistry(), log: &logBuffer{}}
+	r := &rig{fleet: newFleet(), router: &fakeRouter{}, reg: prometheus.NewRegistry(), log: &logBuffer{}}
 	r.source = &fakeSource{keys: keys}
 	for _, id := range []string{"c1", "c2"} {
 		r.source.chans = append(r.source.chans, snapshot.Channel{
@@ -83,7 +84,7 @@ func newRig(t testing.TB, change ...func(*api.Options)) *rig {
 	}}
 	r.cache = filled(t, r.source)
 	o := api.Options{
-		Keyring: keys, Reg: r.reg, Gatherer: r.reg,
+		Keyring: keys, Reg: r.reg, Gatherer: r.reg, Explainer: r.router,
 		Log:   slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Build: api.Build{Version: "1.2.3", Commit: "abc", Go: "go1.26"},
 	}

@@ -16,10 +16,18 @@ var probes = map[string]bool{"/livez": true, "/readyz": true, "/healthz": true}
 // and logs is outermost, so that it also sees what the inner ones refuse.
 func (a *API) routes(controlBurst int) chi.Router {
 	r := chi.NewRouter()
-	r.Use(identify, a.observe, a.recoverer, secureHeaders, a.checkHost, a.checkOrigin, limitBody, middleware.GetHead)
+	r.Use(identify, a.observe, a.recoverer, secureHeaders, a.checkHost, a.checkOrigin, middleware.GetHead)
 	r.NotFound(a.reading(notFound))
 	r.MethodNotAllowed(a.methodNotAllowed)
+	if a.dataPlane != nil { // it has tokens and limits of its own
+		r.With(streaming).Handle(dataPlanePrefix+"*", a.dataPlane)
+	}
+	r.With(limitBody).Group(func(r chi.Router) { a.controlRoutes(r, controlBurst) })
+	return r
+}
 
+// controlRoutes are all calls of the control API.
+func (a *API) controlRoutes(r chi.Router, controlBurst int) {
 	r.Get("/livez", a.reading(a.alive))
 	r.Get("/healthz", a.reading(a.alive))
 	r.Get("/readyz", a.reading(a.ready))
@@ -31,7 +39,8 @@ func (a *API) routes(controlBurst int) chi.Router {
 		a.cacheRoutes(r, controlBurst)
 		a.catalogRoutes(r)
 	})
-	return r
+	// It has a body, and changes nothing.
+	r.With(a.authorizeReading).Post("/api/route/explain", a.reading(a.explain))
 }
 
 // cacheRoutes are the calls about the cache itself.

@@ -10,7 +10,7 @@ import (
 // headers, body, time. It starts nothing.
 //
 // WriteTimeout covers the longest ?timeoutMs; an answer that took longer still
-// gets its time, see API.answer. net/http admits 4 KiB of headers more than
+// gets its time, see API.answer. The data plane has limits of its own, see streaming. net/http admits 4 KiB of headers more than
 // MaxHeaderBytes says.
 func NewServer(addr string, handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
