@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/api"
@@ -100,10 +102,13 @@ func TestAnAnswerMayStreamForLonger(t *testing.T) {
 		"by the interface":  func(w http.ResponseWriter) error { w.(http.Flusher).Flush(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			next := make(chan struct{})
+			next := make(chan struct{}, 4)
 			ended := make(chan error, 1)
 			r := forwarding(t, func(w http.ResponseWriter, req *http.Request) {
 				_, _ = io.Copy(io.Discard, req.Body)
+				if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+					t.Errorf("the connection is out of reach: %v", err)
+				}
 				for i := range 4 {
 					<-next
 					time.Sleep(60 * time.Millisecond) // three of them are beyond the server's limits
@@ -130,6 +135,114 @@ func TestAnAnswerMayStreamForLonger(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Errorf("the request's context ended: %v", err)
 			}
+		})
+	}
+}
+
+// piped runs r behind a server on pipes instead of sockets, so that a bubble of
+// time sees who waits, and returns a way to dial it.
+func piped(t *testing.T, r *rig) func(context.Context, string, string) (net.Conn, error) {
+	t.Helper()
+	conns := &pipes{dialled: make(chan net.Conn), closed: make(chan struct{})}
+	s := api.NewServer("127.0.0.1:0", r, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(conns) }()
+	t.Cleanup(func() {
+		s.Close()
+		<-done
+	})
+	return func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		conns.dialled <- theirs
+		return ours, nil
+	}
+}
+
+// pipes is a listener.
+type pipes struct {
+	dialled chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.dialled:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+func TestAnAnswerMayTakeHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := forwarding(t, func(w http.ResponseWriter, req *http.Request) {
+			_, _ = io.Copy(io.Discard, req.Body)
+			for i := range 30 {
+				time.Sleep(10 * time.Minute)
+				fmt.Fprintf(w, "event %d\n", i)
+				_ = http.NewResponseController(w).Flush()
+			}
+			time.Sleep(10 * time.Minute) // before the end, which is a write, too
+			if err := req.Context().Err(); err != nil {
+				t.Errorf("the request's context ended: %v", err)
+			}
+		})
+		client := &http.Client{Transport: &http.Transport{DialContext: piped(t, r)}}
+		defer client.CloseIdleConnections()
+		res, err := client.Post("http://localhost/v1/messages", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if n := strings.Count(string(body), "\n"); n != 30 || err != nil {
+			t.Errorf("%d of 30 events came, then %v", n, err)
+		}
+	})
+}
+
+// TestAClientThatTakesNothingIsCutOff, or that sends its body too slowly.
+func TestAClientThatTakesNothingIsCutOff(t *testing.T) {
+	for name, send := range map[string]string{
+		"it reads nothing":      "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+		"its body does not end": "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ended := make(chan time.Duration, 1)
+				r := forwarding(t, func(w http.ResponseWriter, req *http.Request) {
+					began := time.Now()
+					defer func() { ended <- time.Since(began) }()
+					if _, err := io.Copy(io.Discard, req.Body); err != nil {
+						return
+					}
+					for {
+						time.Sleep(time.Second)
+						if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+							return
+						}
+					}
+				})
+				conn, err := piped(t, r)(t.Context(), "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := io.WriteString(conn, send); err != nil {
+					t.Fatal(err)
+				}
+				if took := <-ended; took < 59*time.Second || took > 2*time.Minute {
+					t.Errorf("the request went on for %v", took)
+				}
+			})
 		})
 	}
 }
