@@ -1,7 +1,6 @@
 package api
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -23,33 +22,14 @@ func streaming(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := &streamWriter{ResponseWriter: w, rc: http.NewResponseController(w)}
 		// Where the writer knows no deadlines there are none to move.
-		if r.Body == nil || r.Body == http.NoBody {
-			_ = s.rc.SetReadDeadline(time.Time{})
-		} else {
+		if r.Body != nil && r.Body != http.NoBody { // net/http lifts it at the body's end
 			_ = s.rc.SetReadDeadline(time.Now().Add(bodyWithin))
-			r.Body = &streamBody{ReadCloser: r.Body, rc: s.rc}
 		}
 		s.extend()
 		next.ServeHTTP(s, r)
 		s.until = time.Time{}
 		s.extend() // the server has yet to write what is left
 	})
-}
-
-// streamBody lifts the deadline once the body is there. The server goes on
-// reading, to hear of a client that hangs up, and would take the deadline's end
-// for that.
-type streamBody struct {
-	io.ReadCloser
-	rc *http.ResponseController
-}
-
-func (b *streamBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		_ = b.rc.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }
 
 // streamWriter bounds each write, and not the answer.
