@@ -82,7 +82,7 @@ func TestHelp(t *testing.T) {
 	})
 	t.Run("routex lists every command", func(t *testing.T) {
 		got := play(t, nil, "--help")
-		for _, name := range []string{"serve", "demo", "settings", "version", "healthcheck", "stats", "config", "warm", "invalidate", "replicas", "snapshots", "verify"} {
+		for _, name := range []string{"serve", "demo", "settings", "version", "healthcheck", "stats", "config", "warm", "invalidate", "replicas", "snapshots", "explain", "verify"} {
 			if !strings.Contains(got.stdout, "\n  "+name+" ") {
 				t.Errorf("it does not list %s:\n%s", name, got.stdout)
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,9 +24,10 @@ const (
 
 // client calls the control API of one replica.
 type client struct {
-	base  *url.URL
-	token string // "" for none
-	http  *http.Client
+	base   *url.URL
+	token  string      // "" for none
+	header http.Header // of every request, besides the usual
+	http   *http.Client
 }
 
 // newClient returns a client of server, given as host:port or http(s) URL.
@@ -63,6 +65,9 @@ func (c *client) get(ctx context.Context, path string, query url.Values) (*answe
 	return c.call(ctx, http.MethodGet, path, query, nil)
 }
 
+// asRead is a body that is sent as it is. It may not be JSON, for comments in it.
+type asRead []byte
+
 // call sends body as JSON (nil for none) and returns the answer.
 //
 //	errors  *coded with exitMisused       the server calls the request invalid
@@ -97,7 +102,9 @@ func (c *client) request(ctx context.Context, method, path string, query url.Val
 	u := c.base.JoinPath(path)
 	u.RawQuery = query.Encode()
 	var text bytes.Buffer
-	if body != nil {
+	if raw, ok := body.(asRead); ok {
+		text.Write(raw)
+	} else if body != nil {
 		if err := json.NewEncoder(&text).Encode(body); err != nil {
 			return nil, err
 		}
@@ -106,6 +113,7 @@ func (c *client) request(ctx context.Context, method, path string, query url.Val
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, c.header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -33,6 +33,7 @@ type control struct {
 	writes bool
 	reader bool          // the reader's token is rather shown than the admin's
 	wait   time.Duration // 0: do not wait for the fleet
+	header http.Header   // of the request, besides what every one has
 }
 
 // reads gives cmd the flags of a command that changes nothing.
@@ -56,6 +57,19 @@ func (p *program) changes(cmd *cobra.Command) *control {
 // do makes one call. With --json it prints the answer, whatever it is, and
 // returns nil in its place; there is nothing more to print.
 func (c *control) do(ctx context.Context, method, path string, query url.Values, body any) (*answer, error) {
+	a, err := c.ask(ctx, method, path, query, body)
+	if a != nil && c.asJSON {
+		c.printRaw(a)
+		return nil, err
+	}
+	return a, err
+}
+
+// printRaw prints an answer as it is.
+func (c *control) printRaw(a *answer) { fmt.Fprintf(c.p.stdout, "%s\n", bytes.TrimRight(a.raw, "\n")) }
+
+// ask makes one call and prints nothing.
+func (c *control) ask(ctx context.Context, method, path string, query url.Values, body any) (*answer, error) {
 	if c.wait < 0 || c.wait > maxWait || c.wait > 0 && c.wait < time.Millisecond {
 		return nil, misuse("--wait is %s: want 1ms to %s", c.wait, maxWait)
 	}
@@ -72,12 +86,8 @@ func (c *control) do(ctx context.Context, method, path string, query url.Values,
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin+c.wait)
 	defer cancel()
-	a, err := cl.call(ctx, method, path, query, body)
-	if a != nil && c.asJSON {
-		fmt.Fprintf(c.p.stdout, "%s\n", bytes.TrimRight(a.raw, "\n"))
-		return nil, err
-	}
-	return a, err
+	cl.header = c.header
+	return cl.call(ctx, method, path, query, body)
 }
 
 // bearer is the token to show: the one given, else the admin's, else, where

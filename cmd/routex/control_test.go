@@ -76,9 +76,9 @@ func TestControlCommands(t *testing.T) {
 		{"invalidate channels", `{"success":true,"message":"Cache (channels) invalidated","receipt":` + receipt + `}`, `POST /api/cache/invalidate {"type":"channels"}`, []string{"Cache (channels) invalidated"}},
 		{"invalidate --warm", `{"success":true,"data":{` + counts + `},"warning":"done, and not confirmed"}`, `POST /api/cache/invalidate-and-warm {}`, []string{"Warmed in 12 ms.", "Warning: done"}},
 		{
-			"replicas", `{"success":true,"data":{"replicas":[{"id":"gw-1","address":"10.0.0.1:80","build":"v1","role":"follower","state":"stale","tags":{"models":"7-00000000"},"heartbeatAgeMs":300,"since":1760697800000,"schema":1,"skew":"cannot read channels of schema 2"}]}}`,
+			"replicas", `{"success":true,"data":{"replicas":[{"id":"gw-1","address":"10.0.0.1:80","build":"v1","role":"follower","state":"stale","tags":{"models":"7-00000000"},"heartbeatAgeMs":300,"since":1760697800000,"schema":1,"skew":"cannot read channels of schema 2","breakers":[{"id":"c7","state":"half-open","restingMs":2500}]}]}}`,
 			"GET /api/cache/replicas",
-			[]string{"gw-1", "10.0.0.1:80", "follower", "stale", "7-00000000", "300ms ago", "v1", "cannot read channels of schema 2"},
+			[]string{"gw-1", "10.0.0.1:80", "follower", "stale", "7-00000000", "300ms ago", "v1", "cannot read channels of schema 2", "c7", "half-open", "2.5s"},
 		},
 		{
 			"snapshots", `{"success":true,"data":{"channels":{"tag":"4-00000000","count":5,"bytes":2048,"revision":9,"warmedBy":"gw-1","durationMs":12,"pinned":true,"reason":"timer","quarantined":[{"id":"c9","reason":"name is blank","kept":true}]}}}`,

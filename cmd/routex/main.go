@@ -19,7 +19,7 @@ import (
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	stopOnSignal(cancel)
-	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
+	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
 	code := p.run(ctx, p.root(os.Args[1:]))
 	cancel()
 	os.Exit(code)

@@ -22,6 +22,7 @@ const (
 
 // program is one run of the command line.
 type program struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	environ        []string
 }
@@ -94,7 +95,7 @@ func (p *program) root(args []string) *cobra.Command {
 		}
 	}
 	add(groupRun, p.serveCommand(), p.demoCommand(), p.settingsCommand(), p.healthcheckCommand(), p.versionCommand())
-	add(groupControl, p.statsCommand(), p.configCommand(), p.warmCommand(), p.invalidateCommand(), p.replicasCommand(), p.snapshotsCommand(), p.verifyCommand())
+	add(groupControl, p.statsCommand(), p.configCommand(), p.warmCommand(), p.invalidateCommand(), p.replicasCommand(), p.snapshotsCommand(), p.explainCommand(), p.verifyCommand())
 	root.SetHelpCommand(p.helpCommand(root))
 	root.SetHelpCommandGroupID(groupRun)
 	return root

@@ -73,6 +73,8 @@ type replicaList struct {
 		Since          int64  `json:"since"`
 		Skew           string `json:"skew"`
 		Held           string `json:"held"`
+
+		Breakers []snapshot.Breaker `json:"breakers"`
 	} `json:"replicas"`
 }
 
@@ -88,13 +90,16 @@ func (p *program) replicasCommand() *cobra.Command {
 func (p *program) printReplicas(list replicaList) {
 	header := append([]string{"ID", "ADDRESS", "ROLE", "STATE"}, kindNames()...)
 	header = append(header, "HEARTBEAT", "SINCE", "BUILD")
-	var rows, skewed, held [][]string
+	var rows, skewed, held, resting [][]string
 	for _, r := range list.Replicas {
 		if r.Skew != "" {
 			skewed = append(skewed, []string{r.ID, r.Skew})
 		}
 		if r.Held != "" {
 			held = append(held, []string{r.ID, r.Held})
+		}
+		for _, b := range r.Breakers {
+			resting = append(resting, []string{r.ID, b.ID, b.State, took(b.RestingMs)})
 		}
 		row := []string{r.ID, r.Address, string(r.Role), string(r.State)}
 		for _, k := range snapshot.Kinds {
@@ -108,6 +113,9 @@ func (p *program) printReplicas(list replicaList) {
 	}
 	if len(held) > 0 {
 		p.table([]string{"HELD BACK", "WHY"}, held)
+	}
+	if len(resting) > 0 {
+		p.table([]string{"KEEPS REQUESTS AWAY", "FROM CHANNEL", "STATE", "FOR"}, resting)
 	}
 }
 

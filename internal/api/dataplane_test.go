@@ -182,6 +182,12 @@ func (p *pipes) Close() error {
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
 func TestAnAnswerMayTakeHours(t *testing.T) {
+	t.Run("to a request with a body", func(t *testing.T) { takesHours(t, http.MethodPost, "{}") })
+	t.Run("to one without", func(t *testing.T) { takesHours(t, http.MethodGet, "") })
+}
+
+func takesHours(t *testing.T, method, body string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := forwarding(t, func(w http.ResponseWriter, req *http.Request) {
 			_, _ = io.Copy(io.Discard, req.Body)
@@ -197,13 +203,17 @@ func TestAnAnswerMayTakeHours(t *testing.T) {
 		})
 		client := &http.Client{Transport: &http.Transport{DialContext: piped(t, r)}}
 		defer client.CloseIdleConnections()
-		res, err := client.Post("http://localhost/v1/messages", "application/json", strings.NewReader("{}"))
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://localhost/v1/messages", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if n := strings.Count(string(body), "\n"); n != 30 || err != nil {
+		text, err := io.ReadAll(res.Body)
+		if n := strings.Count(string(text), "\n"); n != 30 || err != nil {
 			t.Errorf("%d of 30 events came, then %v", n, err)
 		}
 	})
