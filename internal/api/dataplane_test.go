@@ -119,7 +119,7 @@ func TestAnAnswerMayStreamForLonger(t *testing.T) {
 				}
 				ended <- req.Context().Err()
 			})
-			res := post(t, t.Context(), served(t, r)+"/v1/messages", `{"stream":true}`, func() { next <- struct{}{} })
+			res := post(t.Context(), t, served(t, r)+"/v1/messages", `{"stream":true}`, func() { next <- struct{}{} })
 			lines := bufio.NewScanner(res.Body)
 			for i := range 4 {
 				if i > 0 {
@@ -297,7 +297,7 @@ func TestAClientThatHangsUpIsNoticed(t *testing.T) {
 		}
 	})
 	ctx, hangUp := context.WithCancel(t.Context())
-	post(t, ctx, served(t, r)+"/v1/messages", `{}`, func() {})
+	post(ctx, t, served(t, r)+"/v1/messages", `{}`, func() {})
 	time.Sleep(200 * time.Millisecond) // beyond the server's limits
 	hangUp()
 	if err := <-gone; err != nil {
@@ -311,7 +311,7 @@ func TestAnAnswerThatBreaksOffLooksBroken(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
-	res := post(t, t.Context(), served(t, r)+"/v1/messages", `{}`, func() {})
+	res := post(t.Context(), t, served(t, r)+"/v1/messages", `{}`, func() {})
 	if body, err := io.ReadAll(res.Body); err == nil {
 		t.Errorf("%q looks whole", body)
 	}
@@ -322,7 +322,7 @@ func TestAnAnswerThatBreaksOffLooksBroken(t *testing.T) {
 
 // post sends a request, calls meanwhile while it waits, and returns the answer
 // once its header is there.
-func post(t *testing.T, ctx context.Context, url, body string, meanwhile func()) *http.Response {
+func post(ctx context.Context, t *testing.T, url, body string, meanwhile func()) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(body))
 	if err != nil {

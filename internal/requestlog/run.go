@@ -61,7 +61,6 @@ type writer struct {
 func (w *writer) run(ctx, life context.Context) {
 	tick := time.NewTicker(w.j.o.Every)
 	defer tick.Stop()
-	wait := firstPause
 	for {
 		least := 1
 		select {
@@ -71,7 +70,7 @@ func (w *writer) run(ctx, life context.Context) {
 		case <-w.j.full:
 			least = w.j.o.Batch // what does not fill one waits for the tick
 		}
-		for wait = firstPause; ; wait = min(2*wait, longestPause) {
+		for wait := firstPause; ; wait = min(2*wait, longestPause) {
 			err := w.write(ctx, life, least)
 			w.tell(ctx, err)
 			if err == nil || !sleep(ctx, wait/2+rand.N(wait/2)) {

@@ -59,7 +59,8 @@ func sqlite(t *testing.T) *database {
 func postgres(t *testing.T) *database {
 	t.Helper()
 	url := testkit.Postgres(t)
-	host := strings.SplitN(strings.SplitN(url, "@", 2)[1], "/", 2)[0]
+	_, rest, _ := strings.Cut(url, "@")
+	host, _, _ := strings.Cut(rest, "/")
 	proxy := testkit.NewProxy(t, host)
 	d := &database{name: "postgres", DB: open(t, strings.Replace(url, host, proxy.Addr(), 1))}
 	d.sql = connect(t, "pgx", url)
