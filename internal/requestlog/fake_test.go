@@ -26,6 +26,7 @@ type database struct {
 	err     error         // of every call
 	hang    bool          // calls wait for the end of their context
 	slow    time.Duration // what a call takes
+	each    time.Duration // what an entry takes besides
 	bad     string        // a model that is refused
 	batches [][]snapshot.RequestLog
 	calls   int
@@ -44,10 +45,10 @@ func (d *database) set(f func(*database)) {
 	f(d)
 }
 
-func (d *database) wait(ctx context.Context) error {
+func (d *database) wait(ctx context.Context, entries int) error {
 	d.mu.Lock()
 	d.calls++
-	hang, slow, err := d.hang, d.slow, d.err
+	hang, slow, err := d.hang, d.slow+time.Duration(entries)*d.each, d.err
 	d.mu.Unlock()
 	if hang {
 		<-ctx.Done()
@@ -62,7 +63,7 @@ func (d *database) wait(ctx context.Context) error {
 }
 
 func (d *database) AppendLogs(ctx context.Context, logs []snapshot.RequestLog) error {
-	if err := d.wait(ctx); err != nil {
+	if err := d.wait(ctx, len(logs)); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -77,7 +78,7 @@ func (d *database) AppendLogs(ctx context.Context, logs []snapshot.RequestLog) e
 }
 
 func (d *database) PruneLogs(ctx context.Context, before time.Time, limit int) (int, error) {
-	if err := d.wait(ctx); err != nil {
+	if err := d.wait(ctx, 0); err != nil {
 		return 0, err
 	}
 	d.mu.Lock()

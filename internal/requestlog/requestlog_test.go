@@ -126,6 +126,22 @@ func TestRecordDoesNotWaitForASilentDatabase(t *testing.T) {
 	})
 }
 
+func TestASlowDatabaseGetsSmallBatches(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.db.set(func(d *database) { d.each = 50 * time.Millisecond }) // 25 s for a batch, and 10 s are given
+		r.record(0, 2000)
+		time.Sleep(150 * time.Second) // 100 s of them are work
+		r.wantRow(t, 0, 1999)
+		r.db.set(func(d *database) { d.each = 0 })
+		r.record(2000, 5000)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if sizes := r.db.sizes(); sizes[len(sizes)-2] != 500 {
+			t.Errorf("the batches are of %v, want whole ones in the end", sizes)
+		}
+	})
+}
+
 func TestOneBadEntryHoldsUpNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.db.set(func(d *database) { d.bad = "bad" })

@@ -52,7 +52,7 @@ func (j *Journal) Run(ctx context.Context) error {
 type writer struct {
 	j     *Journal
 	batch []snapshot.RequestLog
-	size  int       // entries in the next attempt; fewer than a batch while a bad one is searched for
+	size  int       // entries in the next attempt; fewer than a batch where a whole one did not work
 	said  time.Time // when a refused entry was last logged
 	lost  int64     // entries dropped up to the last write that worked
 }
@@ -95,7 +95,9 @@ func (w *writer) write(ctx, life context.Context, least int) error {
 
 // attempt writes one batch, of at most limit entries, and returns how many have
 // left the buffer. Where a value is refused the next batch is half as long, until
-// the entry with that value stands alone, and is dropped; then they grow again.
+// the entry with that value stands alone, and is dropped; then they grow again. A
+// batch that takes too long is halved, too: else a database that is slow would
+// never take one.
 func (w *writer) attempt(life context.Context, limit int) (int, error) {
 	batch := w.j.oldest(w.batch[:min(w.size, limit)])
 	if len(batch) == 0 {
@@ -105,12 +107,18 @@ func (w *writer) attempt(life context.Context, limit int) (int, error) {
 	defer cancel()
 	began := time.Now()
 	err := w.j.to.AppendLogs(ctx, batch)
-	w.j.m.observe(time.Since(began), err)
+	took := time.Since(began)
+	w.j.m.observe(took, err)
 	switch {
 	case err == nil:
 		w.j.m.written.Add(float64(len(batch)))
-		w.size = min(2*w.size, w.j.o.Batch)
+		if took < w.j.o.Within/4 { // twice as much will not be too much
+			w.size = min(2*w.size, w.j.o.Batch)
+		}
 	case !errors.Is(err, snapshot.ErrInvalid):
+		if ctx.Err() != nil {
+			w.size = (len(batch) + 1) / 2
+		}
 		return 0, err
 	case len(batch) > 1:
 		w.size = (len(batch) + 1) / 2
