@@ -38,11 +38,12 @@ var ours = map[string][]string{
 	"cmd":        {anything},
 	"test":       {anything},
 	"scripts":    {},
+	"standin":    {},
 }
 
 // inTests is what the tests of any package may import beside what it may
 // import itself.
-var inTests = []string{"snapshot", "testkit", "embedded"}
+var inTests = []string{"snapshot", "testkit", "embedded", "standin"}
 
 // drivers says who may talk to what is outside the process, and whose tests
 // may besides. Package test may use them all; what is not listed here is for
