@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// What the tests look at from inside.
+var (
+	Target     = target
+	Outgoing   = outgoing
+	RetryAfter = retryAfter
+	Outward    = outward
+)
+
+// Scan is scanObject that lists the members as text.
+func Scan(body []byte) (keys, values []string, err error) {
+	err = scanObject(body, func(key []byte, v span) error {
+		keys, values = append(keys, string(key)), append(values, string(v.of(body)))
+		return nil
+	})
+	return keys, values, err
+}
+
+// Meter reads usage out of pieces of an answer.
+func Meter(events bool, pieces ...[]byte) (input, output, cached int64, keptBytes int) {
+	var m meter
+	m.reset(events, false)
+	for _, p := range pieces {
+		m.write(p)
+		keptBytes = max(keptBytes, cap(m.tail))
+	}
+	m.end()
+	input, output, cached = m.usage()
+	return input, output, cached, keptBytes
+}
+
+// MaxTail is how much of an answer a meter keeps.
+const MaxTail = maxTail
+
+// MayDial asks the guard that allows also allowed.
+func MayDial(address string, allowed ...netip.Prefix) bool {
+	g, err := newGuard(allowed)
+	return err == nil && g.control("tcp", address, nil) == nil
+}
+
+// Authorize returns the headers that carry a channel's credentials.
+func Authorize(c *snapshot.Channel, wire snapshot.Wire, key string) http.Header {
+	h := http.Header{}
+	authorize(h, c, wire, snapshot.NewSecret(key))
+	return h
+}
+
+// Registered counts the requests that can be called back.
+func (p *Proxy) Registered() int {
+	p.flights.mu.Lock()
+	defer p.flights.mu.Unlock()
+	return len(p.flights.all)
+}
+
+// Day is as long as a Retry-After may be.
+const Day time.Duration = maxRetryAfter
