@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -52,10 +55,7 @@ type attempt struct {
 // begin prepares an attempt at what a says.
 func (t *trip) begin(a snapshot.Attempt) *attempt {
 	ctx, cancel := context.WithCancelCause(t.r.Context())
-	return &attempt{
-		Attempt: a, ctx: ctx, cancel: cancel,
-		flight: newFlight(a.Channel, cancel, t.body, t.model, t.override(a.Model)),
-	}
+	return &attempt{Attempt: a, ctx: ctx, cancel: cancel, flight: &flight{channel: a.Channel, cancel: cancel}}
 }
 
 // end tells how the attempt ended. Only the first call counts.
@@ -80,7 +80,7 @@ func (t *trip) try() bool {
 	a := t.now
 	why := t.exchange(a)
 	t.p.flights.leave(a.flight)
-	if a.flight.wasRecalled() {
+	if t.p.flights.wasRecalled(a.flight) {
 		a.end(snapshot.Abandoned, 0)
 		a.close()
 		t.p.metrics.failed(causeWithdrawn)
@@ -141,7 +141,7 @@ func (t *trip) exchange(a *attempt) cause {
 		return causeDenied
 	case s >= 300 && s <= 399:
 		return causeRedirect
-	case s < 200 || s > 599:
+	case s < 200 || s > 599, answer.ProtoMajor != 1:
 		return causeAnswer
 	}
 	return ""
@@ -158,18 +158,23 @@ func (t *trip) request(a *attempt) (*http.Request, cause) {
 	if err != nil {
 		return nil, causeKey
 	}
-	body, err := a.flight.open()
-	if err != nil {
-		return nil, causeWithdrawn
+	body := t.body
+	if a.Model != "" && a.Model != t.ask.Model {
+		name, _ := json.Marshal(a.Model) // a string: it cannot fail
+		body = splice(body, t.model, name)
 	}
 	header := outgoing(t.r.Header)
 	authorize(header, a.Channel, t.wire, key)
+	// net/http knows this type of body: it sends a short request in one piece,
+	// and starts anew where an idle connection turns out to be closed.
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	req := &http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: body, GetBody: a.flight.open, ContentLength: a.flight.size,
+		GetBody: open, ContentLength: int64(len(body)),
 	}
-	return req.WithContext(a.ctx), ""
+	req.Body, _ = open()
+	return req.WithContext(t.p.flights.trace(a.ctx, a.flight)), ""
 }
 
 // diagnose says what an error of the transport means. Its text may hold an

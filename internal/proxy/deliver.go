@@ -137,10 +137,11 @@ func (p *passage) cut(err error) {
 	p.a.end(snapshot.Failed, 0)
 	p.class = classBroken
 	m := &p.relay.meter
+	_ = p.control.SetWriteDeadline(time.Now().Add(p.p.o.Idle))
 	if m.events && !m.blind && m.between() {
 		broken := problem{class: classUpstream, message: "the upstream's answer broke off"}
 		_, _ = p.w.Write(broken.event(p.ask.Path)) // the connection is closed next in any case
-		_ = p.control.Flush()
 	}
+	_ = p.control.Flush()
 	panic(http.ErrAbortHandler)
 }

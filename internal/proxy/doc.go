@@ -20,6 +20,6 @@
 //     and redirects are not followed.
 //   - Every attempt's Done is called exactly once, and every request that was
 //     let in is in the Journal exactly once.
-//   - Once Withdraw has returned, no request is handed to a connection of a
-//     channel that was withdrawn.
+//   - Once Withdraw has returned, not a byte of a request that was not under way
+//     before is written to a channel that was withdrawn.
 package proxy

@@ -3,7 +3,6 @@ package proxy
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -65,16 +64,6 @@ func isTLS(err error) bool {
 	var host x509.HostnameError
 	return errors.As(err, &record) || errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &host) ||
 		strings.Contains(err.Error(), "TLS handshake timeout") // an unexported type of net/http
-}
-
-// override is the JSON of the model to ask for instead of the client's, and nil
-// for the client's own bytes.
-func (t *trip) override(model string) []byte {
-	if model == "" || model == t.ask.Model {
-		return nil
-	}
-	text, _ := json.Marshal(model) // a string: it cannot fail
-	return text
 }
 
 // plainText is what a client is told of an error of readAsk.

@@ -3,8 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
+	"net"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -12,8 +15,35 @@ import (
 // errWithdrawn ends an attempt whose channel is no longer served as it was.
 var errWithdrawn = errors.New("channel was withdrawn")
 
-// flights knows the attempts whose request is not yet wholly handed to a
-// connection, so that they can be called back.
+// stage is how far the request of an attempt has come.
+//
+//	enter ──▶ waiting ──depart──▶ writing ──departed──▶ written
+//	             │ ▲                                       │
+//	  withdraw   │ └──────────────── board ────────────────┘ net/http tries another connection
+//	             ▼
+//	          recalled
+type stage uint8
+
+const (
+	waiting  stage = iota // no byte of it was written
+	writing               // its first bytes are being written
+	written               // they are
+	recalled              // it must not be written
+)
+
+// flight is one attempt whose upstream has not answered yet. Its fields below
+// the line are guarded by the flights it is in.
+type flight struct {
+	channel *snapshot.Channel
+	cancel  context.CancelCauseFunc
+	// ---
+	era     uint64
+	stage   stage
+	settled chan struct{} // closed when the writing has ended; nil: nobody waits
+}
+
+// flights calls attempts back whose request was not sent yet. Each connection
+// to an upstream asks it before the first bytes of a request are written.
 type flights struct {
 	mu  sync.Mutex
 	era uint64 // counts withdrawals
@@ -37,6 +67,7 @@ func (f *flights) enter(fl *flight, era uint64) bool {
 	if f.era != era {
 		return false
 	}
+	fl.era = era
 	f.all[fl] = struct{}{}
 	return true
 }
@@ -47,119 +78,135 @@ func (f *flights) leave(fl *flight) {
 	delete(f.all, fl)
 }
 
-// withdraw begins a new era, and calls back what is not yet sent to a channel
-// of which still says no.
-func (f *flights) withdraw(still func(*snapshot.Channel) bool) {
+// board notes that fl is given a connection. Where it is not its first, what was
+// withdrawn since it began is not sent a second time.
+func (f *flights) board(fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.era++
-	for fl := range f.all {
-		if !still(fl.channel) && fl.recall() {
-			delete(f.all, fl)
+	switch {
+	case fl.stage == recalled:
+	case fl.stage != waiting && fl.era != f.era:
+		fl.stage = recalled
+		fl.cancel(errWithdrawn)
+	default:
+		fl.stage = waiting
+	}
+}
+
+// depart is asked before bytes of fl are written, and says whether they may be.
+func (f *flights) depart(fl *flight) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl.stage == waiting {
+		fl.stage = writing
+	}
+	return fl.stage != recalled
+}
+
+// departed notes that bytes of fl are written, or never will be.
+func (f *flights) departed(fl *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl.stage == writing {
+		fl.stage = written
+	}
+	if fl.settled != nil {
+		close(fl.settled)
+		fl.settled = nil
+	}
+}
+
+// wasRecalled reports whether fl was called back before it was sent.
+func (f *flights) wasRecalled(fl *flight) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fl.stage == recalled
+}
+
+// maxSettle is how long a withdrawal waits for a system call that writes the
+// beginning of a request. The kernel takes it at once.
+const maxSettle = time.Second
+
+// withdraw begins a new era, calls back what is not yet sent to a channel of
+// which still says no, and waits for what is being written at this moment.
+func (f *flights) withdraw(still func(*snapshot.Channel) bool) {
+	limit := time.NewTimer(maxSettle)
+	defer limit.Stop()
+	for _, settled := range f.recall(still) {
+		select {
+		case <-settled:
+		case <-limit.C:
+			return
 		}
 	}
 }
 
-// flight is the request of one attempt. Its body is a gate: net/http writes
-// nothing of a short request, and never all of a long one, before it has read
-// the whole body, so whoever stops the reading has stopped the request.
-type flight struct {
-	channel *snapshot.Channel
-	cancel  context.CancelCauseFunc
-	body    *body
-	parts   [3][]byte // what is sent, joined
-	size    int64
-
-	mu       sync.Mutex
-	left     int64 // bytes nobody has read yet
-	recalled bool
-}
-
-// newFlight prepares to send b, with the bytes at value replaced unless
-// replacement is nil.
-func newFlight(c *snapshot.Channel, cancel context.CancelCauseFunc, b *body, value span, replacement []byte) *flight {
-	all := b.buf.Bytes()
-	f := &flight{channel: c, cancel: cancel, body: b, parts: [3][]byte{all}}
-	if replacement != nil {
-		f.parts = [3][]byte{all[:value.from], replacement, all[value.to:]}
-	}
-	for _, part := range f.parts {
-		f.size += int64(len(part))
-	}
-	f.left = f.size
-	return f
-}
-
-// recall stops the request and reports true, unless all of it was read.
-func (f *flight) recall() bool {
+// recall returns what to wait for.
+func (f *flights) recall(still func(*snapshot.Channel) bool) (unsettled []chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.left == 0 {
-		return false
+	f.era++
+	for fl := range f.all {
+		if fl.stage > writing || still(fl.channel) {
+			continue
+		}
+		if fl.stage == waiting {
+			fl.stage = recalled
+			fl.cancel(errWithdrawn)
+			continue
+		}
+		if fl.settled == nil {
+			fl.settled = make(chan struct{})
+		}
+		unsettled = append(unsettled, fl.settled)
 	}
-	f.recalled = true
-	f.cancel(errWithdrawn)
-	return true
+	return unsettled
 }
 
-func (f *flight) wasRecalled() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.recalled
+// gate is a connection to an upstream.
+type gate struct {
+	net.Conn
+	flights *flights
+	flight  atomic.Pointer[flight] // that is to be written next; nil: it has begun
 }
 
-// open returns a reader of the body from its start. Each holds the body until
-// it is closed; net/http asks for another when it tries another connection.
-func (f *flight) open() (io.ReadCloser, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.recalled {
-		return nil, errWithdrawn
+// Write is only let through while the flight it belongs to may be sent.
+func (g *gate) Write(p []byte) (int, error) {
+	fl := g.flight.Load()
+	if fl == nil {
+		return g.Conn.Write(p)
 	}
-	f.left = f.size
-	f.body.hold()
-	return &reader{flight: f, parts: f.parts}, nil
-}
-
-// reader hands a flight's body to net/http. The lock is held while bytes are
-// copied, so that after Close nobody reads what may belong to another request.
-type reader struct {
-	flight *flight
-	parts  [3][]byte
-	closed bool
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	f := r.flight
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.recalled:
+	if !g.flights.depart(fl) {
 		return 0, errWithdrawn
-	case r.closed:
-		return 0, io.ErrClosedPipe
 	}
-	n := 0
-	for i := range r.parts {
-		copied := copy(p[n:], r.parts[i])
-		r.parts[i] = r.parts[i][copied:]
-		n += copied
-	}
-	f.left -= int64(n)
-	if n == 0 && len(p) > 0 {
-		return 0, io.EOF
-	}
-	return n, nil
+	g.flight.Store(nil)
+	defer g.flights.departed(fl)
+	return g.Conn.Write(p)
 }
 
-func (r *reader) Close() error {
-	f := r.flight
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !r.closed {
-		r.closed = true
-		r.parts = [3][]byte{}
-		f.body.release()
+// gated makes every connection of dial a gate.
+func (f *flights) gated(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &gate{Conn: conn, flights: f}, nil
 	}
-	return nil
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// trace returns a context that ties fl to each connection it is given.
+func (f *flights) trace(ctx context.Context, fl *flight) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		conn := got.Conn
+		if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
+			conn = t.NetConn()
+		}
+		f.board(fl)
+		if g, ok := conn.(*gate); ok { // they all are
+			g.flight.Store(fl)
+		}
+	}})
 }

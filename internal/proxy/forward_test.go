@@ -222,8 +222,17 @@ func TestClientThatLeavesEndsTheUpstreamsRequest(t *testing.T) {
 			})
 			r := start(t, nil, custom("c", url), custom("d", url))
 			ctx, cancel := context.WithCancel(t.Context())
-			go func() { <-here; cancel() }()
-			r.do(r.request(ctx, chatPath, chatBody))
+			go func() {
+				<-here
+				if !tt.stream {
+					cancel()
+				}
+			}()
+			if resp, err := r.client.Do(r.request(ctx, chatPath, chatBody)); err == nil {
+				_, _ = io.ReadFull(resp.Body, make([]byte, 9)) // the first event
+				cancel()
+				_ = resp.Body.Close()
+			}
 			select {
 			case <-left:
 			case <-time.After(5 * time.Second):

@@ -69,10 +69,11 @@ func New(router Router, catalog Catalog, journal Journal, o Options) (*Proxy, er
 	if err != nil {
 		return nil, err
 	}
+	f := newFlights()
 	return &Proxy{
 		router: router, catalog: catalog, journal: journal,
-		o: o, log: o.Log, access: a, transport: newTransport(o, g),
-		flights: newFlights(), metrics: newMetrics(o.Reg),
+		o: o, log: o.Log, access: a, transport: newTransport(o, f.gated(newDialer(o, g))),
+		flights: f, metrics: newMetrics(o.Reg),
 	}, nil
 }
 
@@ -83,11 +84,10 @@ const maxHeaderBytes = 1 << 20
 // so that each request has a connection of its own: one that stalls, is reset
 // or is cancelled touches no other. No proxy of the environment comes between,
 // for it would dial in place of the guard.
-func newTransport(o Options, g guard) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.Dial, KeepAlive: 30 * time.Second, Control: g.control}
+func newTransport(o Options, dial dialFunc) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSHandshakeTimeout:    o.Handshake,
 		DisableCompression:     true,
 		MaxIdleConns:           4096,
@@ -97,6 +97,10 @@ func newTransport(o Options, g guard) *http.Transport {
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         8 << 10,
 	}
+}
+
+func newDialer(o Options, g guard) dialFunc {
+	return (&net.Dialer{Timeout: o.Dial, KeepAlive: 30 * time.Second, Control: g.control}).DialContext
 }
 
 // Close ends idle connections to upstreams. Requests on their way go on.
@@ -155,14 +159,14 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, wire snapshot.Wi
 			p.log.ErrorContext(r.Context(), "data plane request panicked", "route", r.URL.Path,
 				"panic", panicText(broken), "stack", string(debug.Stack()))
 		}
-		cut := broken != nil && t.status != 0
+		half := broken != nil && t.status != 0
 		if broken != nil && t.status == 0 {
 			t.fail(&problem{class: classInternal, message: "something broke inside this gateway"})
 		}
 		t.end()
 		p.metrics.inFlight.Dec()
-		if cut {
-			panic(http.ErrAbortHandler) // half an answer is out: it must not look whole
+		if half || t.class == classClientGone {
+			panic(http.ErrAbortHandler) // what is out, or nothing, must not look like a whole answer
 		}
 	}()
 	t.run()

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -17,7 +18,7 @@ type trip struct {
 	wire  snapshot.Wire
 	start time.Time
 
-	body  *body
+	body  []byte
 	ask   *snapshot.Ask
 	model span // where the value of "model" lies in the body
 
@@ -64,12 +65,14 @@ func (t *trip) read() *problem {
 	switch {
 	case errors.Is(err, errTooLarge):
 		return &problem{class: classTooLarge, message: "the request body is larger than this gateway takes"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &problem{class: classSlowClient, message: "the request body did not arrive whole in time"}
 	case err != nil && t.r.Context().Err() != nil:
 		return &problem{class: classClientGone}
 	case err != nil:
-		return &problem{class: classSlowClient, message: "the request body did not arrive whole in time"}
+		return &problem{class: classInvalid, message: "the request body is not whole"}
 	}
-	t.ask, t.model, err = readAsk(t.r.URL.Path, t.body.buf.Bytes(), t.r.Header)
+	t.ask, t.model, err = readAsk(t.r.URL.Path, t.body, t.r.Header)
 	if err != nil {
 		return &problem{class: classInvalid, message: plainText(err)}
 	}
@@ -136,7 +139,8 @@ func (t *trip) giveUp(refusal *problem) {
 // fail answers with a problem, unless the client is not there to read it.
 func (t *trip) fail(p *problem) {
 	t.class = p.class
-	if p.class == classClientGone || t.r.Context().Err() != nil {
+	// To net/http a client whose body was too slow is gone, too; it can still read.
+	if p.class == classClientGone || p.class != classSlowClient && t.r.Context().Err() != nil {
 		t.class, t.status = classClientGone, statusClientGone
 		return
 	}
@@ -152,9 +156,6 @@ func (t *trip) end() {
 			a.end(snapshot.Abandoned, 0) // does nothing if it has ended
 			a.close()
 		}
-	}
-	if t.body != nil {
-		t.body.release()
 	}
 	took := time.Since(t.start)
 	entry := snapshot.RequestLog{
