@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"time"
@@ -63,3 +65,8 @@ func (p *Proxy) Registered() int {
 
 // Day is as long as a Retry-After may be.
 const Day time.Duration = maxRetryAfter
+
+// Trust makes upstreams with certificates of pool acceptable.
+func (p *Proxy) Trust(pool *x509.CertPool) {
+	p.transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+}

@@ -263,3 +263,13 @@ func TestBrokenStreamsSayItInTheirOwnFormat(t *testing.T) {
 		}
 	}
 }
+
+// readRequest reads one more request of a client that waits for each answer.
+func readRequest(c net.Conn) bool {
+	req, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, req.Body)
+	return true
+}

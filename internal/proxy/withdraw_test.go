@@ -1,0 +1,308 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/proxy"
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
+)
+
+// view is what a replica serves: channels that may be switched off.
+type view struct {
+	mu  sync.Mutex
+	off map[string]bool
+}
+
+func (v *view) set(id string, off bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.off == nil {
+		v.off = map[string]bool{}
+	}
+	v.off[id] = off
+}
+
+func (v *view) serves(c *snapshot.Channel) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.off[c.ID]
+}
+
+// plan lists what is on, after as long as slow takes once it has looked.
+func (v *view) plan(slow func(), channels ...*snapshot.Channel) func(*snapshot.Ask) ([]snapshot.Attempt, error) {
+	return func(*snapshot.Ask) ([]snapshot.Attempt, error) {
+		var list []snapshot.Attempt
+		for _, c := range channels {
+			if v.serves(c) {
+				list = append(list, snapshot.Attempt{Channel: c})
+			}
+		}
+		slow()
+		return list, nil
+	}
+}
+
+// A request that is held up at one place while its channel is switched off goes
+// to the other channel, and the first never hears of it.
+func TestWithdrawnBeforeItWasSent(t *testing.T) {
+	for _, where := range []string{"after the plan looked at the old view", "after it was registered", "while it connects"} {
+		t.Run(where, func(t *testing.T) {
+			var reached atomic.Int32
+			urlA := upstream(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
+			a, b := custom("a", urlA), custom("b", upstream(t, says(`{"by":"b"}`)))
+			held, proceed := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			hold := func(here bool) {
+				if here {
+					once.Do(func() { close(held); <-proceed })
+				}
+			}
+			if where == "while it connects" {
+				// It takes the connection, and never speaks TLS.
+				a.BaseURL = strings.Replace(silent(t, func() { once.Do(func() { close(held) }) }), "http:", "https:", 1)
+			}
+			var v view
+			r := start(t, func(o *proxy.Options) {
+				o.Reveal = func(c *snapshot.Channel) (snapshot.Secret, error) {
+					hold(c.ID == "a" && where == "after it was registered")
+					return reveal(c)
+				}
+			}, a, b)
+			r.router.plan = v.plan(func() { hold(where == "after the plan looked at the old view") }, a, b)
+			answers := make(chan answer, 1)
+			go func() { answers <- r.post(chatPath, chatBody) }()
+			<-held
+			v.set("a", true)
+			r.p.Withdraw(v.serves)
+			close(proceed)
+			if got := <-answers; got.status != 200 || got.body != `{"by":"b"}` {
+				t.Errorf("got %+v", got)
+			}
+			if n := reached.Load(); n != 0 {
+				t.Errorf("the channel that was withdrawn got %d requests", n)
+			}
+			for _, d := range r.router.reported() {
+				if d.channel == "a" && d.outcome != snapshot.Abandoned {
+					t.Errorf("reported %v", d)
+				}
+			}
+		})
+	}
+}
+
+// silent takes connections and reports the first bytes, but says nothing.
+func silent(tb testing.TB, heard func()) string {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer func() { _ = conn.Close() }()
+				if _, err := conn.Read(make([]byte, 1)); err == nil {
+					heard()
+				}
+				_, _ = io.Copy(io.Discard, conn)
+			})
+		}
+	})
+	tb.Cleanup(func() { _ = listener.Close(); all.Wait() })
+	return "http://" + listener.Addr().String()
+}
+
+func TestWithdrawLeavesTheRestAlone(t *testing.T) {
+	arrived, proceed := make(chan struct{}, 2), make(chan struct{})
+	slow := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		arrived <- struct{}{}
+		<-proceed
+		_, _ = io.WriteString(w, "{}")
+	}
+	a := custom("a", upstream(t, slow))
+	r := start(t, nil, a)
+	answers := make(chan answer, 1)
+	go func() { answers <- r.post(chatPath, chatBody) }()
+	<-arrived
+	begin := time.Now()
+	r.p.Withdraw(func(*snapshot.Channel) bool { return false })
+	if took := time.Since(begin); took > 500*time.Millisecond {
+		t.Errorf("Withdraw waited %v for an upstream", took)
+	}
+	close(proceed)
+	if got := <-answers; got.status != 200 {
+		t.Errorf("a request that was sent before: got %+v", got)
+	}
+	if got := r.router.reported(); len(got) != 1 || got[0].outcome != snapshot.Succeeded {
+		t.Errorf("reported %v", got)
+	}
+}
+
+func TestWithdrawnTooOften(t *testing.T) {
+	a := custom("a", upstream(t, says(`{}`)))
+	r := start(t, nil, a)
+	plan := r.router.plan
+	r.router.plan = func(ask *snapshot.Ask) ([]snapshot.Attempt, error) {
+		r.p.Withdraw(func(*snapshot.Channel) bool { return true })
+		return plan(ask)
+	}
+	if got := r.post(chatPath, chatBody); got.status != 503 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// A reused connection that turns out to be dead makes net/http send a request
+// again, by itself: not to a channel that was withdrawn meanwhile.
+func TestWithdrawnBeforeItWasSentAgain(t *testing.T) {
+	var requests atomic.Int32
+	second := make(chan struct{})
+	proceed := make(chan struct{})
+	a := custom("a", rawServer(t, func(c net.Conn, nth int) bool {
+		switch requests.Add(1); {
+		case nth == 1:
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+			return true
+		case nth == 2: // on the same connection: it dies without a word
+			close(second)
+			<-proceed
+		}
+		return false
+	}))
+	b := custom("b", upstream(t, says(`{"by":"b"}`)))
+	var v view
+	r := start(t, nil)
+	r.router.plan = v.plan(func() {}, a, b)
+	if got := r.post(chatPath, chatBody); got.body != "{}" {
+		t.Fatalf("got %+v", got)
+	}
+	answers := make(chan answer, 1)
+	go func() { answers <- r.post(chatPath, chatBody) }()
+	<-second
+	v.set("a", true)
+	r.p.Withdraw(v.serves)
+	close(proceed)
+	if got := <-answers; got.body != `{"by":"b"}` || requests.Load() != 2 {
+		t.Errorf("got %+v after %d requests to the channel that was withdrawn, want 2", got, requests.Load())
+	}
+}
+
+// Under load, of channels that come and go, none gets a request between the end
+// of a Withdraw and its return, whatever is slow on the way there.
+func TestWithdrawUnderLoad(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) { withdrawUnderLoad(t, secure) })
+	}
+}
+
+func withdrawUnderLoad(t *testing.T, secure bool) {
+	var closed atomic.Bool
+	var late, toA, toB atomic.Int64
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if closed.Load() {
+			late.Add(1)
+		}
+		toA.Add(1)
+		says(`{}`)(w, r)
+	}
+	a, pool := custom("a", ""), x509.NewCertPool()
+	if secure {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		pool.AddCert(s.Certificate())
+		a.BaseURL = s.URL
+	} else {
+		a.BaseURL = upstream(t, handler)
+	}
+	b := custom("b", upstream(t, func(w http.ResponseWriter, r *http.Request) { toB.Add(1); says(`{}`)(w, r) }))
+	var v view
+	r := start(t, func(o *proxy.Options) {
+		o.Reveal = func(c *snapshot.Channel) (snapshot.Secret, error) {
+			dawdle()
+			return reveal(c)
+		}
+	})
+	r.p.Trust(pool)
+	r.router.plan = v.plan(dawdle, a, b)
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var failed atomic.Int64
+	for range 48 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if got := r.post(chatPath, chatBody); got.status != 200 {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	var longest time.Duration
+	rounds := testkit.Rounds(6, 100)
+	for range rounds {
+		v.set("a", true)
+		begin := time.Now()
+		r.p.Withdraw(v.serves)
+		longest = max(longest, time.Since(begin))
+		// What was written before may still be on its way through the kernel and
+		// up to the handler. What is held up here is so for longer.
+		time.Sleep(settle)
+		closed.Store(true)
+		time.Sleep(3 * settle)
+		closed.Store(false)
+		v.set("a", false)
+		time.Sleep(2 * settle)
+	}
+	stop()
+	load.Wait()
+	if late.Load() > 0 || failed.Load() > 0 {
+		t.Errorf("%d requests came after Withdraw had returned, %d failed", late.Load(), failed.Load())
+	}
+	if toA.Load() == 0 || toB.Load() == 0 {
+		t.Errorf("%d and %d requests: one of the channels got none", toA.Load(), toB.Load())
+	}
+	t.Logf("figure: late requests in %d rounds: %d of %d, bound 0; longest Withdraw %v", rounds, late.Load(), toA.Load(), longest)
+}
+
+const settle = 25 * time.Millisecond
+
+// dawdle holds one request in four up, mostly for longer than settle.
+func dawdle() {
+	if n := rand.N(16 * settle); n < 4*settle {
+		time.Sleep(n)
+	}
+}
+
+// rawServer calls serve with the number of each request on any connection, and
+// closes the connection when that says no.
+func rawServer(tb testing.TB, serve func(c net.Conn, nth int) bool) string {
+	tb.Helper()
+	var nth atomic.Int32
+	return rawUpstream(tb, func(c *net.TCPConn) {
+		for serve(c, int(nth.Add(1))) {
+			if !readRequest(c) {
+				return
+			}
+		}
+	})
+}
