@@ -84,8 +84,7 @@ func (t *trip) try() bool {
 		a.end(snapshot.Abandoned, 0)
 		a.close()
 		t.p.metrics.failed(causeWithdrawn)
-		t.plan = nil
-		return false
+		return false // the plan is of an earlier era: next makes another
 	}
 	t.visit(a)
 	if why == "" {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -69,4 +70,41 @@ const Day time.Duration = maxRetryAfter
 // Trust makes upstreams with certificates of pool acceptable.
 func (p *Proxy) Trust(pool *x509.CertPool) {
 	p.transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+}
+
+// Gate is a connection with one request that waits to be written to it.
+type Gate struct {
+	During func() // called within Write
+	net.Conn
+	flights *flights
+	gate    *gate
+	written int
+}
+
+// NewGate returns a Gate that writes to nowhere.
+func NewGate() *Gate {
+	g := &Gate{During: func() {}, flights: newFlights()}
+	fl := &flight{channel: &snapshot.Channel{}, cancel: func(error) {}}
+	g.flights.enter(fl, g.flights.now())
+	g.flights.board(fl)
+	g.gate = &gate{Conn: sink{g}, flights: g.flights}
+	g.gate.flight.Store(fl)
+	return g
+}
+
+// Withdraw withdraws every channel.
+func (g *Gate) Withdraw() { g.flights.withdraw(func(*snapshot.Channel) bool { return false }) }
+
+// Write writes the request and returns how much of it came through.
+func (g *Gate) Write() (int, error) {
+	_, err := g.gate.Write([]byte("POST"))
+	return g.written, err
+}
+
+type sink struct{ *Gate }
+
+func (s sink) Write(p []byte) (int, error) {
+	s.During()
+	s.written += len(p)
+	return len(p), nil
 }

@@ -133,6 +133,26 @@ func TestAnswersThatAreNotStreamedMayTakeLonger(t *testing.T) {
 	}
 }
 
+func TestStreamsMayTakeAnyTime(t *testing.T) {
+	r := start(t, func(o *proxy.Options) {
+		o.FirstByte, o.Whole, o.Idle = 200*time.Millisecond, 200*time.Millisecond, 10*time.Second
+	},
+		custom("c", upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			for range 10 {
+				_, _ = io.WriteString(w, "x")
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-time.After(40 * time.Millisecond):
+				case <-r.Context().Done():
+				}
+			}
+		})))
+	if got := r.post(chatPath, chatBody); got.err != nil || got.body != "xxxxxxxxxx" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestKeysAreOpenedOnlyToForward(t *testing.T) {
 	var opened atomic.Int32
 	r := start(t, func(o *proxy.Options) {

@@ -87,10 +87,14 @@ func TestWithdrawnBeforeItWasSent(t *testing.T) {
 			go func() { answers <- r.post(chatPath, chatBody) }()
 			<-held
 			v.set("a", true)
+			begin := time.Now()
 			r.p.Withdraw(v.serves)
 			close(proceed)
 			if got := <-answers; got.status != 200 || got.body != `{"by":"b"}` {
 				t.Errorf("got %+v", got)
+			}
+			if took := time.Since(begin); took > 3*time.Second {
+				t.Errorf("it took %v: the attempt went on until its own limit", took)
 			}
 			if n := reached.Load(); n != 0 {
 				t.Errorf("the channel that was withdrawn got %d requests", n)
@@ -156,6 +160,39 @@ func TestWithdrawLeavesTheRestAlone(t *testing.T) {
 	if got := r.router.reported(); len(got) != 1 || got[0].outcome != snapshot.Succeeded {
 		t.Errorf("reported %v", got)
 	}
+}
+
+// The cancelling of a request and its writing may meet: then the connection has
+// the last word.
+func TestConnectionsRefuseWhatWasWithdrawn(t *testing.T) {
+	g := proxy.NewGate()
+	g.Withdraw()
+	if n, err := g.Write(); n != 0 || err == nil {
+		t.Errorf("%d bytes of a request were written that was withdrawn, %v", n, err)
+	}
+	if g := proxy.NewGate(); true {
+		if n, err := g.Write(); n == 0 || err != nil {
+			t.Errorf("a request that was not withdrawn: %d bytes, %v", n, err)
+		}
+	}
+}
+
+func TestWithdrawWaitsForWhatIsBeingWritten(t *testing.T) {
+	g := proxy.NewGate()
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	g.During = func() { close(begun); <-proceed }
+	wrote, withdrawn := make(chan struct{}), make(chan struct{})
+	go func() { _, _ = g.Write(); close(wrote) }()
+	<-begun
+	go func() { g.Withdraw(); close(withdrawn) }()
+	select {
+	case <-withdrawn:
+		t.Error("Withdraw returned while a request was being written")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(proceed)
+	<-wrote
+	<-withdrawn
 }
 
 func TestWithdrawnTooOften(t *testing.T) {
