@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 
@@ -30,10 +32,10 @@ const maxSessionBytes = 256
 // ReadAsk reads what routing needs of a request.
 //
 //	source  path    route of the data plane; "" guesses the format from the body
-//	        body    JSON, not retained
+//	        body    JSON; it must not change while Ask.Text is in use, which may be a part of it
 //	        header  the session of X-Session-Id, and for a guess Anthropic-Version; may be nil
 //	errors  snapshot.ErrInvalid  not one JSON object, or without one model
-//	cost    one pass to check it, one over messages and tools; linear in the body
+//	cost    linear in the body: one pass to check it, one or two over messages and tools
 func ReadAsk(path string, body []byte, header http.Header) (*snapshot.Ask, error) {
 	ask, _, err := readAsk(path, body, header)
 	return ask, err
@@ -63,34 +65,39 @@ func readAsk(path string, body []byte, header http.Header) (*snapshot.Ask, span,
 	if err != nil {
 		return nil, span{}, err
 	}
-	at := func(s span) gjson.Result { return gjson.ParseBytes(s.of(body)) }
+	text := unsafe.String(unsafe.SliceData(body), len(body)) // a copy would cost more than all that follows
+	at := func(s span) gjson.Result { return gjson.Parse(text[s.from:s.to]) }
 	model := at(m.model)
 	if model.Type != gjson.String || strings.TrimSpace(model.Str) == "" {
 		return nil, span{}, fmt.Errorf("the body names no \"model\", want a string that is not blank: %w", snapshot.ErrInvalid)
 	}
 	ask := &snapshot.Ask{
 		Path:      path,
-		Model:     valid(model.Str),
+		Model:     strings.Clone(valid(model.Str)),
 		Stream:    at(m.stream).Type == gjson.True,
 		MaxTokens: max(tokens(at(m.maxTokens)), tokens(at(m.maxCompletionTokens)), tokens(at(m.maxOutputTokens))),
 		Session:   session(header, at(m.cacheKey), at(m.metadata), at(m.user)),
 	}
-	tools := at(m.tools)
 	if path == "" {
-		ask.Path = m.guess(header, ask.Model, tools)
+		ask.Path = m.guess(header, ask.Model, at(m.tools))
 	}
 	ask.Wire, _ = wireOf(ask.Path)
+	m.converse(ask, at)
+	return ask, m.model, nil
+}
+
+// converse reads what is said, in whichever members that stands.
+func (m *members) converse(ask *snapshot.Ask, at func(span) gjson.Result) {
 	r := reading{ask: ask}
 	r.conversation(at(m.messages))
 	r.conversation(at(m.input))
 	r.conversation(at(m.prompt))
-	r.background(at(m.system))
-	r.background(at(m.instructions))
-	r.tools(tools)
+	r.content(at(m.system), false)
+	r.content(at(m.instructions), false)
+	r.tools(at(m.tools))
 	r.tools(at(m.functions))
-	ask.Text = valid(r.text.String())
+	ask.Text = valid(strings.Join(r.said, "\n"))
 	ask.Tokens = r.bytes/bytesPerToken + r.numbers
-	return ask, m.model, nil
 }
 
 func (m *members) set(key []byte, value span) {
@@ -178,7 +185,7 @@ func session(header http.Header, cacheKey, metadata, user gjson.Result) string {
 			return hex.EncodeToString(sum[:])
 		}
 		if s != "" {
-			return s
+			return strings.Clone(s)
 		}
 	}
 	return ""
@@ -201,5 +208,10 @@ func tokens(r gjson.Result) int {
 	return int(min(r.Num, most))
 }
 
-// valid returns s as UTF-8 that shares no memory with a body.
-func valid(s string) string { return strings.Clone(strings.ToValidUTF8(s, "\uFFFD")) }
+// valid returns s as UTF-8.
+func valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

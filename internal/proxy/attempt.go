@@ -126,7 +126,7 @@ func (t *trip) exchange(a *attempt) cause {
 		patience = t.p.o.FirstByte
 	}
 	a.watch = time.AfterFunc(patience, func() { a.cancel(errSilent) })
-	answer, err := t.p.transport.RoundTrip(req)
+	answer, err := t.p.transport.RoundTrip(req) //nolint:bodyclose // attempt.close does so
 	if err != nil {
 		return a.diagnose(err)
 	}

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"strings"
-
 	"github.com/tidwall/gjson"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -15,9 +13,9 @@ const bytesPerToken = 4
 // checked before, so nothing nests deeper than maxDepth.
 type reading struct {
 	ask     *snapshot.Ask
-	text    strings.Builder // of the user's messages
-	bytes   int             // of all text
-	numbers int             // tokens that were given as numbers
+	said    []string // by the user
+	bytes   int      // of all text
+	numbers int      // tokens that were given as numbers
 }
 
 // conversation reads messages, or the input of /v1/responses and
@@ -111,9 +109,6 @@ func (r *reading) block(b gjson.Result, users bool) {
 	})
 }
 
-// background reads what stands above the conversation.
-func (r *reading) background(c gjson.Result) { r.content(c, false) }
-
 func (r *reading) tools(list gjson.Result) {
 	if !list.IsArray() || !list.Get("0").Exists() {
 		return
@@ -132,13 +127,9 @@ func (r *reading) say(s string, users bool) {
 
 func (r *reading) user(s string) {
 	r.bytes += len(s)
-	if s == "" {
-		return
+	if s != "" {
+		r.said = append(r.said, s)
 	}
-	if r.text.Len() > 0 {
-		r.text.WriteByte('\n')
-	}
-	r.text.WriteString(s)
 }
 
 // weight is how many bytes of text a value is.

@@ -38,7 +38,7 @@ func (t *trip) deliver(a *attempt) bool {
 	for n == 0 && err == nil {
 		n, err = a.answer.Body.Read(t.relay.buf[:])
 	}
-	if n == 0 && err != io.EOF { //nolint:errorlint // io.Reader returns EOF itself
+	if n == 0 && err != io.EOF {
 		return false
 	}
 	t.p.metrics.firstByte.Observe(time.Since(t.start).Seconds())
@@ -96,7 +96,7 @@ func (p *passage) run(n int, err error) {
 		p.a.watch.Reset(p.p.o.Idle)
 		n, err = p.a.answer.Body.Read(p.relay.buf[:])
 	}
-	if err == io.EOF { //nolint:errorlint // io.Reader returns EOF itself
+	if err == io.EOF {
 		p.relay.meter.end()
 		p.a.end(snapshot.Succeeded, 0)
 		p.a.close()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/routex/cachewarmer/internal/proxy"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/standin"
 	"github.com/routex/cachewarmer/internal/testkit"
 )
 
@@ -266,6 +268,39 @@ func TestUsageIsLogged(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What a provider would answer, whole and streamed, arrives as it was, and its
+// usage is found in it.
+func TestUsageOfEveryFormat(t *testing.T) {
+	up := httptest.NewServer(standin.New(standin.Options{Key: channelKey}))
+	t.Cleanup(up.Close)
+	for path, body := range map[string]string{
+		chatPath:         `{"model":"m","stream_options":{"include_usage":true},"messages":[{"role":"user","content":"what a long question this is"}]`,
+		messagesPath:     `{"model":"m","messages":[{"role":"user","content":"what a long question this is"}]`,
+		"/v1/responses":  `{"model":"m","input":"what a long question this is"`,
+		"/v1/embeddings": `{"model":"m","input":"what a long question this is"`,
+	} {
+		for _, end := range []string{`}`, `,"stream":true}`} {
+			r := start(t, nil, custom("c", up.URL))
+			got := r.post(path, body+end)
+			req := r.request(t.Context(), path, body+end)
+			req.URL.Host = strings.TrimPrefix(up.URL, "http://")
+			req.Header.Set("Authorization", "Bearer "+channelKey)
+			direct := r.do(req)
+			if got.err != nil || got.status != 200 || got.body != direct.body {
+				t.Errorf("%s: got %+v, straight %+v", path, got, direct)
+			}
+			log := r.journal.only(t)
+			cached := int64(2)
+			if path == "/v1/embeddings" {
+				cached = 0
+			}
+			if log.InputTokens != 8 || (log.OutputTokens == 0) != (cached == 0) || log.CachedTokens != cached {
+				t.Errorf("%s, %s: logged %+v", path, end, log)
+			}
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, wire snapshot.Wi
 	p.metrics.inFlight.Inc()
 	defer func() {
 		broken := recover()
-		if broken != nil && broken != http.ErrAbortHandler {
+		if err, _ := broken.(error); broken != nil && !errors.Is(err, http.ErrAbortHandler) {
 			p.log.ErrorContext(r.Context(), "data plane request panicked", "route", r.URL.Path,
 				"panic", panicText(broken), "stack", string(debug.Stack()))
 		}

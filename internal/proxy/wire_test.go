@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -40,9 +41,7 @@ func TestRefusals(t *testing.T) {
 			before := len(r.journal.all())
 			req := r.request(t.Context(), tt.path, tt.body)
 			req.Method = tt.method
-			for key, values := range tt.header {
-				req.Header[key] = values
-			}
+			maps.Copy(req.Header, tt.header)
 			got := r.do(req)
 			if got.status != tt.status || !strings.Contains(got.body, tt.want) || got.header.Get("Content-Type") != "application/json" {
 				t.Errorf("got %+v, want %d with %s", got, tt.status, tt.want)

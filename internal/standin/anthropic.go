@@ -28,16 +28,21 @@ func (s *reply) messages() {
 		return
 	}
 	whole["content"], whole["stop_reason"], usage["output_tokens"] = []dict{}, nil, 1
+	s.messageEvents(whole, said, text, dict{"stop_reason": reason, "stop_sequence": nil}, output)
+}
+
+// messageEvents streams a message that begins as start and says, or calls for, text.
+func (s *reply) messageEvents(start, said dict, text string, end dict, output int) {
 	var list []named
 	add := func(kind string, data dict) {
 		data["type"] = kind
 		list = append(list, named{kind, data})
 	}
-	add("message_start", dict{"message": whole})
-	if calls {
+	add("message_start", dict{"message": start})
+	if said["type"] == "tool_use" {
 		said["input"] = dict{}
 		add("content_block_start", dict{"index": 0, "content_block": said})
-		add("content_block_delta", dict{"index": 0, "delta": dict{"type": "input_json_delta", "partial_json": arguments}})
+		add("content_block_delta", dict{"index": 0, "delta": dict{"type": "input_json_delta", "partial_json": text}})
 	} else {
 		add("content_block_start", dict{"index": 0, "content_block": dict{"type": "text", "text": ""}})
 		add("ping", dict{})
@@ -46,7 +51,7 @@ func (s *reply) messages() {
 		}
 	}
 	add("content_block_stop", dict{"index": 0})
-	add("message_delta", dict{"delta": dict{"stop_reason": reason, "stop_sequence": nil}, "usage": dict{"output_tokens": output}})
+	add("message_delta", dict{"delta": end, "usage": dict{"output_tokens": output}})
 	add("message_stop", dict{})
 	s.events(list)
 }

@@ -28,31 +28,40 @@ func (s *reply) chat() {
 		"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
 		"prompt_tokens_details": dict{"cached_tokens": cached},
 	}
-	head := func(object string, choice dict) dict {
-		return dict{"id": "chatcmpl-" + s.id, "object": object, "created": made, "model": s.ask.Model, "choices": []dict{choice}}
-	}
-	if !s.ask.Stream {
-		whole := head("chat.completion", dict{"index": 0, "message": said, "finish_reason": finish})
-		whole["usage"] = usage
-		s.json(http.StatusOK, whole)
+	if s.ask.Stream {
+		s.chatEvents(said, text, finish, usage)
 		return
 	}
-	chunk := func(delta dict, finish any) named {
-		return named{data: head("chat.completion.chunk", dict{"index": 0, "delta": delta, "finish_reason": finish})}
+	whole := s.completion("chat.completion", dict{"index": 0, "message": said, "finish_reason": finish})
+	whole["usage"] = usage
+	s.json(http.StatusOK, whole)
+}
+
+func (s *reply) completion(object string, choices ...dict) dict {
+	return dict{
+		"id": "chatcmpl-" + s.id, "object": object, "created": made, "model": s.ask.Model, "choices": append([]dict{}, choices...),
 	}
-	list := []named{chunk(dict{"role": "assistant", "content": ""}, nil)}
-	if calls {
-		list = []named{chunk(said, nil)}
-		said["tool_calls"].([]dict)[0]["index"] = 0 //nolint:errcheck // it was made above
+}
+
+// chatEvents streams what was said, a text or the calls of tools.
+func (s *reply) chatEvents(said dict, text, finish string, usage dict) {
+	chunk := func(delta dict, finish any) named {
+		return named{data: s.completion("chat.completion.chunk", dict{"index": 0, "delta": delta, "finish_reason": finish})}
+	}
+	var list []named
+	if calls, ok := said["tool_calls"].([]dict); ok {
+		calls[0]["index"] = 0
+		list = append(list, chunk(said, nil))
 	} else {
+		list = append(list, chunk(dict{"role": "assistant", "content": ""}, nil))
 		for _, piece := range pieces(text) {
 			list = append(list, chunk(dict{"content": piece}, nil))
 		}
 	}
 	list = append(list, chunk(dict{}, finish))
 	if s.ask.Options.Usage {
-		last := head("chat.completion.chunk", nil)
-		last["choices"], last["usage"] = []dict{}, usage
+		last := s.completion("chat.completion.chunk")
+		last["usage"] = usage
 		list = append(list, named{data: last})
 	}
 	s.events(append(list, named{data: "[DONE]"}))
@@ -71,35 +80,41 @@ func (s *reply) responses() {
 			"name": name, "arguments": arguments,
 		}
 	}
-	input, output, cached := s.ask.usage(text)
-	whole := func(status string, items ...dict) dict {
-		return dict{
-			"id": "resp_" + s.id, "object": "response", "created_at": made, "status": status, "model": s.ask.Model,
-			"output": append([]dict{}, items...), "error": nil, "parallel_tool_calls": true, "tool_choice": "auto", "tools": []any{},
-			"usage": dict{
-				"input_tokens": input, "output_tokens": output, "total_tokens": input + output,
-				"input_tokens_details": dict{"cached_tokens": cached}, "output_tokens_details": dict{"reasoning_tokens": 0},
-			},
-		}
-	}
-	if !s.ask.Stream {
-		s.json(http.StatusOK, whole("completed", item))
+	if s.ask.Stream {
+		s.responseEvents(item, text)
 		return
 	}
+	s.json(http.StatusOK, s.response("completed", text, item))
+}
+
+func (s *reply) response(status, text string, items ...dict) dict {
+	input, output, cached := s.ask.usage(text)
+	return dict{
+		"id": "resp_" + s.id, "object": "response", "created_at": made, "status": status, "model": s.ask.Model,
+		"output": append([]dict{}, items...), "error": nil, "parallel_tool_calls": true, "tool_choice": "auto", "tools": []any{},
+		"usage": dict{
+			"input_tokens": input, "output_tokens": output, "total_tokens": input + output,
+			"input_tokens_details": dict{"cached_tokens": cached}, "output_tokens_details": dict{"reasoning_tokens": 0},
+		},
+	}
+}
+
+// responseEvents streams a response of one item, which says text or calls with it.
+func (s *reply) responseEvents(item dict, text string) {
 	var list []named
 	add := func(kind string, data dict) {
 		data["type"], data["sequence_number"] = kind, len(list)
 		list = append(list, named{kind, data})
 	}
-	add("response.created", dict{"response": whole("in_progress")})
-	add("response.output_item.added", dict{"output_index": 0, "item": item})
 	at := func(more dict) dict {
 		more["item_id"], more["output_index"], more["content_index"] = item["id"], 0, 0
 		return more
 	}
-	if calls {
-		add("response.function_call_arguments.delta", at(dict{"delta": arguments}))
-		add("response.function_call_arguments.done", at(dict{"arguments": arguments}))
+	add("response.created", dict{"response": s.response("in_progress", text)})
+	add("response.output_item.added", dict{"output_index": 0, "item": item})
+	if item["type"] == "function_call" {
+		add("response.function_call_arguments.delta", at(dict{"delta": text}))
+		add("response.function_call_arguments.done", at(dict{"arguments": text}))
 	} else {
 		for _, piece := range pieces(text) {
 			add("response.output_text.delta", at(dict{"delta": piece}))
@@ -107,7 +122,7 @@ func (s *reply) responses() {
 		add("response.output_text.done", at(dict{"text": text}))
 	}
 	add("response.output_item.done", dict{"output_index": 0, "item": item})
-	add("response.completed", dict{"response": whole("completed", item)})
+	add("response.completed", dict{"response": s.response("completed", text, item)})
 	s.events(list)
 }
 
