@@ -90,8 +90,8 @@ func (m *meter) end() {
 
 var usageKey = []byte(`"usage"`)
 
-// look takes the last object named usage in text. In a string that name would
-// stand behind a backslash.
+// look takes the last object named usage in text. No string can hold that name
+// with its quotes: there they are escaped.
 func (m *meter) look(text []byte) {
 	for {
 		at := bytes.LastIndex(text, usageKey)
@@ -99,7 +99,7 @@ func (m *meter) look(text []byte) {
 			return
 		}
 		value := bytes.TrimLeft(text[at+len(usageKey):], " \t\r\n")
-		if (at == 0 || text[at-1] != '\\') && len(value) > 0 && value[0] == ':' {
+		if len(value) > 0 && value[0] == ':' {
 			value = bytes.TrimLeft(value[1:], " \t\r\n")
 			if len(value) > 0 && value[0] == '{' && m.take(value[:min(len(value), maxUsage)]) {
 				return

@@ -136,30 +136,49 @@ func silent(tb testing.TB, heard func()) string {
 }
 
 func TestWithdrawLeavesTheRestAlone(t *testing.T) {
-	arrived, proceed := make(chan struct{}, 2), make(chan struct{})
-	slow := func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		arrived <- struct{}{}
-		<-proceed
-		_, _ = io.WriteString(w, "{}")
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			arrived, proceed := make(chan struct{}, 2), make(chan struct{})
+			a, pool := channelAt(t, secure, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				arrived <- struct{}{}
+				<-proceed
+				_, _ = io.WriteString(w, "{}")
+			})
+			r := start(t, nil, a)
+			r.p.Trust(pool)
+			answers := make(chan answer, 1)
+			go func() { answers <- r.post(chatPath, chatBody) }()
+			<-arrived
+			begin := time.Now()
+			r.p.Withdraw(func(*snapshot.Channel) bool { return false })
+			if took := time.Since(begin); took > 500*time.Millisecond {
+				t.Errorf("Withdraw waited %v for an upstream", took)
+			}
+			close(proceed)
+			if got := <-answers; got.status != 200 {
+				t.Errorf("a request that was sent before: got %+v", got)
+			}
+			if got := r.router.reported(); len(got) != 1 || got[0].outcome != snapshot.Succeeded {
+				t.Errorf("reported %v", got)
+			}
+		})
 	}
-	a := custom("a", upstream(t, slow))
-	r := start(t, nil, a)
-	answers := make(chan answer, 1)
-	go func() { answers <- r.post(chatPath, chatBody) }()
-	<-arrived
-	begin := time.Now()
-	r.p.Withdraw(func(*snapshot.Channel) bool { return false })
-	if took := time.Since(begin); took > 500*time.Millisecond {
-		t.Errorf("Withdraw waited %v for an upstream", took)
+}
+
+// channelAt returns a channel that h serves, and the certificates to trust.
+func channelAt(tb testing.TB, secure bool, h http.HandlerFunc) (*snapshot.Channel, *x509.CertPool) {
+	tb.Helper()
+	pool := x509.NewCertPool()
+	if !secure {
+		return custom("a", upstream(tb, h)), pool
 	}
-	close(proceed)
-	if got := <-answers; got.status != 200 {
-		t.Errorf("a request that was sent before: got %+v", got)
-	}
-	if got := r.router.reported(); len(got) != 1 || got[0].outcome != snapshot.Succeeded {
-		t.Errorf("reported %v", got)
-	}
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	s.StartTLS()
+	tb.Cleanup(s.Close)
+	pool.AddCert(s.Certificate())
+	return custom("a", s.URL), pool
 }
 
 // The cancelling of a request and its writing may meet: then the connection has
@@ -170,10 +189,8 @@ func TestConnectionsRefuseWhatWasWithdrawn(t *testing.T) {
 	if n, err := g.Write(); n != 0 || err == nil {
 		t.Errorf("%d bytes of a request were written that was withdrawn, %v", n, err)
 	}
-	if g := proxy.NewGate(); true {
-		if n, err := g.Write(); n == 0 || err != nil {
-			t.Errorf("a request that was not withdrawn: %d bytes, %v", n, err)
-		}
+	if n, err := proxy.NewGate().Write(); n == 0 || err != nil {
+		t.Errorf("a request that was not withdrawn: %d bytes, %v", n, err)
 	}
 }
 
@@ -254,24 +271,13 @@ func TestWithdrawUnderLoad(t *testing.T) {
 func withdrawUnderLoad(t *testing.T, secure bool) {
 	var closed atomic.Bool
 	var late, toA, toB atomic.Int64
-	handler := func(w http.ResponseWriter, r *http.Request) {
+	a, pool := channelAt(t, secure, func(w http.ResponseWriter, r *http.Request) {
 		if closed.Load() {
 			late.Add(1)
 		}
 		toA.Add(1)
 		says(`{}`)(w, r)
-	}
-	a, pool := custom("a", ""), x509.NewCertPool()
-	if secure {
-		s := httptest.NewUnstartedServer(http.HandlerFunc(handler))
-		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
-		s.StartTLS()
-		t.Cleanup(s.Close)
-		pool.AddCert(s.Certificate())
-		a.BaseURL = s.URL
-	} else {
-		a.BaseURL = upstream(t, handler)
-	}
+	})
 	b := custom("b", upstream(t, func(w http.ResponseWriter, r *http.Request) { toB.Add(1); says(`{}`)(w, r) }))
 	var v view
 	r := start(t, func(o *proxy.Options) {
