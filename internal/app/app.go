@@ -17,9 +17,12 @@ import (
 
 	"github.com/routex/cachewarmer/internal/api"
 	"github.com/routex/cachewarmer/internal/audit"
+	"github.com/routex/cachewarmer/internal/balancer"
 	"github.com/routex/cachewarmer/internal/embedded"
 	"github.com/routex/cachewarmer/internal/lease"
+	"github.com/routex/cachewarmer/internal/proxy"
 	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/requestlog"
 	"github.com/routex/cachewarmer/internal/settings"
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/source"
@@ -60,6 +63,9 @@ type App struct {
 	warmer    *warmer.Warmer
 	refresher *warmer.Refresher
 	auditor   *audit.Auditor
+	balancer  *balancer.Balancer
+	proxy     *proxy.Proxy
+	journal   *requestlog.Journal
 	leader    *lease.Lease
 	warming   *lease.Lease // held for one warm
 	api       *api.API
@@ -123,11 +129,14 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 	if err := a.assemble(); err != nil {
 		return nil, err
 	}
+	if err := a.openDataPlane(keyring); err != nil {
+		return nil, err
+	}
 	a.api, err = api.New(fleet{a}, copies{a.cache}, a.db, a.auditor, api.Options{
 		AdminTokens: s.AdminTokens, ReadTokens: s.ReadTokens, Listen: s.Listen, AllowedHosts: s.AllowedHosts,
 		Embedded: a.redis != nil || o.Embedded, Keyring: keyring, Log: a.log, Reg: a.reg, Gatherer: a.reg,
-		Problems: a.problems,
-		Build:    api.Build{Version: o.Build.Version, Commit: o.Build.Commit, Go: o.Build.GoVersion},
+		Problems: a.problems, Explainer: smart{a}, DataPlane: a.proxy,
+		Build: api.Build{Version: o.Build.Version, Commit: o.Build.Commit, Go: o.Build.GoVersion},
 	})
 	if err != nil {
 		return nil, err
@@ -188,10 +197,14 @@ func (a *App) assemble() (err error) {
 	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), lease.Options{TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log}); err != nil {
 		return err
 	}
+	if a.balancer, err = balancer.New(balancer.Options{Log: a.log, Reg: a.reg}); err != nil {
+		return err
+	}
 	if a.cache, err = replica.New(a.store, replica.Options{
 		ID: s.ReplicaID, Address: a.advertised(), Build: a.o.Build.Version,
 		Poll: s.PollInterval, MaxUnverified: s.MaxUnverified, InvalidWait: s.InvalidWait,
 		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Guards: guards(s), Role: a.role,
+		Compile: a.compile, Installed: a.installed, Invalidated: a.invalidated, Breakers: a.breakers,
 		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig,
 		Log: a.log, Reg: a.reg,
 	}); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/routex/cachewarmer/internal/settings"
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/source"
+	"github.com/routex/cachewarmer/internal/standin"
 )
 
 // DemoOptions say what a demo runs.
@@ -55,10 +56,15 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := seed(ctx, all[0], o.Log); err != nil {
-		return err
+	upstream, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	if err := seed(ctx, all[0], "http://"+upstream.Addr().String(), o.Log); err != nil {
+		return errors.Join(err, upstream.Close())
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return standIn(ctx, upstream) })
 	apps := make([]*App, 0, len(all))
 	for _, s := range all {
 		a, err := New(ctx, s, Options{Log: o.Log.With("replica", s.ReplicaID), Build: o.Build, Embedded: true})
@@ -66,14 +72,16 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 			for _, other := range apps {
 				err = errors.Join(err, other.close())
 			}
-			return fmt.Errorf("demo: %w", err)
+			return errors.Join(fmt.Errorf("demo: %w", err), upstream.Close())
 		}
 		apps = append(apps, a)
 	}
 	for _, a := range apps {
 		g.Go(func() error { return a.Run(ctx) })
 	}
-	g.Go(func() error { return announce(ctx, o.Out, apps, redis.Addr(), all[0].DatabaseURL) })
+	g.Go(func() error {
+		return announce(ctx, o.Out, apps, redis.Addr(), upstream.Addr().String(), all[0].DatabaseURL)
+	})
 	return g.Wait()
 }
 
@@ -114,6 +122,7 @@ func demoSettings(o DemoOptions, redisURL string) ([]*settings.Settings, error) 
 			"ROUTEX_NAMESPACE=demo",
 			"ROUTEX_REPLICA_ID=demo-" + strconv.Itoa(i+1),
 			"ROUTEX_SECRET_KEYS=" + key.Text(),
+			"ROUTEX_ALLOW_UPSTREAM_CIDRS=127.0.0.0/8", // the stand-in upstream
 		})
 		if err != nil {
 			return nil, fmt.Errorf("demo: %w", err)
@@ -125,7 +134,7 @@ func demoSettings(o DemoOptions, redisURL string) ([]*settings.Settings, error) 
 }
 
 // seed fills a new database with sample data.
-func seed(ctx context.Context, s *settings.Settings, log *slog.Logger) (err error) {
+func seed(ctx context.Context, s *settings.Settings, upstream string, log *slog.Logger) (err error) {
 	keys, err := s.Keys()
 	if err != nil {
 		return err
@@ -139,14 +148,24 @@ func seed(ctx context.Context, s *settings.Settings, log *slog.Logger) (err erro
 		return fmt.Errorf("demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.SeedDemo(ctx); err != nil {
+	if err := db.SeedDemo(ctx, upstream); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	return nil
 }
 
+// standIn answers in the place of all providers until ctx ends.
+func standIn(ctx context.Context, l net.Listener) error {
+	server := &http.Server{Handler: standin.New(standin.Options{}), ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("demo: stand-in upstream: %w", err)
+	}
+	return nil
+}
+
 // announce waits until every replica is ready and says what to try.
-func announce(ctx context.Context, out io.Writer, apps []*App, redis, database string) error {
+func announce(ctx context.Context, out io.Writer, apps []*App, redis, upstream, database string) error {
 	began := time.Now()
 	for _, a := range apps {
 		for !ready(ctx, a.Addr()) {
@@ -162,7 +181,7 @@ func announce(ctx context.Context, out io.Writer, apps []*App, redis, database s
 		return fmt.Errorf("demo: %w", err)
 	}
 	return tryThis.Execute(out, map[string]any{
-		"Apps": apps, "First": first, "Last": second, "Port": port, "Database": database,
+		"Apps": apps, "First": first, "Last": second, "Port": port, "Database": database, "Upstream": upstream,
 		"Took": time.Since(began).Round(time.Millisecond),
 	})
 }
@@ -194,10 +213,16 @@ Try, in another terminal:
 
   # add a channel through the first replica and wait until every replica serves it
   curl -s -X POST 'http://{{.First}}/api/channels?wait=fleet' -H 'Content-Type: application/json' \
-    -d '{"name": "New Channel", "type": "anthropic", "apiKey": "sk-ant-api03-demo-0001", "models": ["claude-opus-4"]}'
+    -d '{"name": "New Channel", "type": "anthropic", "apiKey": "sk-ant-api03-demo-0001", "models": ["claude-opus-4"], "baseUrl": "http://{{.Upstream}}"}'
 
   # the last replica has it, its key masked
   curl -s http://{{.Last}}/api/cache/snapshots/channels
+
+  # a request of a client, routed from memory and answered by a stand-in upstream; and why it went where it went
+  curl -s http://{{.First}}/v1/chat/completions -H 'Content-Type: application/json' \
+    -d '{"model": "gpt-5", "messages": [{"role": "user", "content": "Hello"}]}'
+  curl -s http://{{.Last}}/api/route/explain -H 'Content-Type: application/json' \
+    -d '{"model": "gpt-5", "messages": [{"role": "user", "content": "Hello"}]}'
 
   # what Redis holds: the key is sealed
   redis-cli -p {{.Port}} HGETALL 'routex:{demo}:head'

@@ -23,6 +23,11 @@ func (a *App) follow(c snapshot.VersionedConfig) {
 		return
 	}
 	a.cache.SetConfig(c)
+	if c.Strategy != "" {
+		if err := a.balancer.SetStrategy(c.Strategy); err != nil {
+			a.log.Warn("Cache config names a strategy that this release does not know, the one before stays", "err", err)
+		}
+	}
 	select {
 	case a.configured <- struct{}{}:
 	default:

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/source"
@@ -104,4 +105,18 @@ func approval(reason string) *source.Approve {
 		return nil
 	}
 	return &source.Approve{Reason: reason}
+}
+
+// AppendLogs adds requests to the log.
+func (d *database) AppendLogs(ctx context.Context, logs []snapshot.RequestLog) error {
+	return d.ask(ctx, func(ctx context.Context, db *source.DB) error { return db.AppendLogs(ctx, logs) })
+}
+
+// PruneLogs deletes requests from before that moment.
+func (d *database) PruneLogs(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
+		n, err = db.PruneLogs(ctx, before, limit)
+		return err
+	})
+	return n, err
 }

@@ -73,7 +73,7 @@ func (a *App) finish(g *errgroup.Group) error {
 func (a *App) start(work, lead context.Context, g *errgroup.Group) {
 	for name, run := range map[string]func(context.Context) error{
 		"database": a.db.Run, "replica": a.cache.Run, "warmer": a.warmer.Run, "repairs": a.mend, "state": a.keepState, "locks": a.reclaim,
-		"audit": a.auditor.Run, "doubts": a.loadAgain,
+		"requests": a.journal.Run, "audit": a.auditor.Run, "doubts": a.loadAgain,
 		"config": a.beginLate, "eviction": a.warnOfEviction,
 		"bell": func(ctx context.Context) error { return a.store.Listen(ctx, a.heard, a.gap) },
 	} {

@@ -116,8 +116,8 @@ func (b *book) refuse(s *slot, tag snapshot.Tag, why string, first time.Duration
 }
 
 // noteHead takes over the head that a look begun at start has read. Every new
-// invalid tag makes its kind dirty.
-func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Duration) {
+// invalid tag makes its kind dirty; those kinds are returned.
+func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Duration) (void []snapshot.Kind) {
 	for i := range b.slots {
 		s := &b.slots[i]
 		tag := h.Tags[s.kind]
@@ -128,6 +128,7 @@ func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Durat
 			continue
 		}
 		s.dirty++
+		void = append(void, s.kind)
 		s.void, s.voidIn, s.asked, s.until = tag, h.Incarnation, false, time.Time{}
 		if b.wants(s, tag) {
 			s.until = time.Now().Add(invalidWait)
@@ -138,6 +139,7 @@ func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Durat
 		b.pullErr = nil
 		b.verify(start, h)
 	}
+	return void
 }
 
 // noteFailure records that a look failed: nothing new is known.

@@ -130,5 +130,14 @@ func (c *Cache) build(prev *View, changed map[snapshot.Kind]*snapshot.Snapshot) 
 	}
 	out := *built
 	out.copies, out.marks, out.base = prev.with(changed), nil, nil
+	if c.o.Compile != nil && out.Channels != nil {
+		var was any
+		if prev != nil {
+			was = prev.Compiled
+		}
+		if out.Compiled, err = c.o.Compile(was, &out); err != nil {
+			return nil, fmt.Errorf("compile view: %w: %w", snapshot.ErrInvalid, err)
+		}
+	}
 	return &out, nil
 }

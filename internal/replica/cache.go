@@ -54,6 +54,15 @@ type Options struct {
 
 	Role    func() snapshot.Role // the part this replica plays now; nil: always a follower
 	Builder Build                // makes the view; BuildView
+	// Compile makes View.Compiled from the records of v and what was made of the
+	// view before. It must touch neither. An error, or a panic, leaves the view
+	// before in service. It runs once a view, beside readers of the one before.
+	Compile func(prev any, v *View) (any, error)
+	// Installed is told of a view that readers have been given, before the registry
+	// hears of it. It must not block, nor call the Cache.
+	Installed func(v *View)
+	// Invalidated is told that kind was declared invalid. It must not block.
+	Invalidated func(kind snapshot.Kind)
 
 	// Breakers lists the channels that this replica keeps requests away from, for
 	// the registry. It must not block; Announce tells of a change at once. nil:
@@ -105,6 +114,7 @@ type Cache struct {
 	configNow flag // the head names another config
 
 	turn     chan struct{} // held while a head is read: they are noted in the order Redis gave them
+	telling  sync.Mutex    // held while a view is installed and Installed is told, so that nothing is reported meanwhile
 	building sync.Mutex    // held from choosing a base view until the next one is installed
 	running  atomic.Bool
 

@@ -130,6 +130,7 @@ func changes(base *View, chosen map[snapshot.Kind]pulled, damaged []snapshot.Kin
 // then in the same step.
 func (c *Cache) install(next *View, chosen map[snapshot.Kind]pulled, incarnation string, then func(*book)) (done bool) {
 	var was []snapshot.Fault
+	c.telling.Lock()
 	c.update(func(b *book) {
 		for kind, g := range chosen {
 			if b.slot(kind).dirty != g.dirty {
@@ -146,6 +147,10 @@ func (c *Cache) install(next *View, chosen map[snapshot.Kind]pulled, incarnation
 		b.last, b.pullErr = next, nil
 		then(b)
 	})
+	if done && c.o.Installed != nil {
+		c.o.Installed(next)
+	}
+	c.telling.Unlock()
 	if done {
 		c.logFaults(was, next.Faults)
 	}

@@ -82,17 +82,23 @@ func (c *Cache) look(ctx context.Context) (snapshot.Head, time.Time, error) {
 		c.update(func(b *book) { b.noteFailure(err) })
 		return h, start, err
 	}
+	var void []snapshot.Kind
 	c.update(func(b *book) {
 		for _, kind := range snapshot.Kinds {
 			if tag := h.Tags[kind]; tag != b.head.Tags[kind] {
 				c.diary.note(kind, "head", tag, "")
 			}
 		}
-		b.noteHead(start, h, c.o.InvalidWait)
+		void = b.noteHead(start, h, c.o.InvalidWait)
 		if c.o.OnConfig != nil && b.configDue(start, c.o.Poll) {
 			c.configNow.raise()
 		}
 	})
+	if c.o.Invalidated != nil {
+		for _, kind := range void {
+			c.o.Invalidated(kind)
+		}
+	}
 	return h, start, nil
 }
 

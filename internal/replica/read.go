@@ -49,6 +49,35 @@ func (c *Cache) Read(ctx context.Context, kind snapshot.Kind) (Copy, error) {
 	return c.await(ctx, kind)
 }
 
+// View returns a view in which each of kinds is as Read returns it. While all of
+// them are good in memory it is one atomic load.
+//
+//	errors  those of Read, for the first kind that has one
+func (c *Cache) View(ctx context.Context, kinds ...snapshot.Kind) (*View, error) {
+	if v := c.view.Load(); v.has(kinds) {
+		c.counts.hits.Add(1)
+		return v, nil
+	}
+	var got Copy
+	var err error
+	for _, kind := range kinds {
+		if got, err = c.Read(ctx, kind); err != nil {
+			return nil, err
+		}
+	}
+	return got.View, nil
+}
+
+// has reports whether the copies of kinds are there, and none of them is invalid.
+func (v *View) has(kinds []snapshot.Kind) bool {
+	for _, kind := range kinds {
+		if i := kind.Index(); v == nil || v.copies[i] == nil || v.marks[i].grade == invalidated {
+			return false
+		}
+	}
+	return v != nil
+}
+
 func (v *View) copyOf(i int, stale bool) Copy {
 	snap := v.copies[i]
 	return Copy{Snapshot: snap, View: v, Stale: stale, Source: snap.Tag == ""}

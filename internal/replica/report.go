@@ -50,6 +50,8 @@ func (c *Cache) info() snapshot.ReplicaInfo {
 	if c.o.Breakers != nil { // not under the lock: it is somebody else's code
 		breakers = c.o.Breakers()
 	}
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.book

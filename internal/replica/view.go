@@ -16,6 +16,9 @@ type View struct {
 	// Faults names the records that could not be decoded. Where Kept is set the
 	// last good version is in the maps above, else the record is missing there.
 	Faults []snapshot.Fault
+	// Compiled is what Options.Compile made of the view; nil without it, and until
+	// there are channels.
+	Compiled any
 
 	copies []*snapshot.Snapshot // by Kind.Index; nil for what was never loaded
 	marks  []mark               // by Kind.Index

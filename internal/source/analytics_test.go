@@ -79,7 +79,7 @@ func TestSeedDemo(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, e engine) {
 		d := open(t, e)
-		if err := d.SeedDemo(t.Context()); err != nil {
+		if err := d.SeedDemo(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		first := load(t, d)
@@ -102,7 +102,7 @@ func TestSeedDemo(t *testing.T) {
 		if len(types) != 5 {
 			t.Errorf("rule types are %v", types)
 		}
-		if err := d.SeedDemo(t.Context()); err != nil {
+		if err := d.SeedDemo(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		again := load(t, d)

@@ -47,9 +47,10 @@ var demoPrices = []snapshot.Price{
 }
 
 // SeedDemo fills an empty database with sample channels, rules, prices and a
-// day of request logs. It leaves one that holds a channel or a rule as it is,
-// so any number of replicas may call it.
-func (d *DB) SeedDemo(ctx context.Context) error {
+// day of request logs. The channels' requests go to upstream; "" leaves them with
+// their providers' addresses. It leaves a database that holds a channel or a rule
+// as it is, so any number of replicas may call it.
+func (d *DB) SeedDemo(ctx context.Context, upstream string) error {
 	err := d.writing(ctx, func(t *tx) error {
 		if err := t.lock(ctx); err != nil {
 			return err
@@ -58,7 +59,7 @@ func (d *DB) SeedDemo(ctx context.Context) error {
 		if err != nil || some {
 			return err
 		}
-		return t.seed(ctx)
+		return t.seed(ctx, upstream)
 	})
 	if err != nil {
 		return fmt.Errorf("seed sample data: %w", err)
@@ -66,8 +67,11 @@ func (d *DB) SeedDemo(ctx context.Context) error {
 	return nil
 }
 
-func (t *tx) seed(ctx context.Context) error {
+func (t *tx) seed(ctx context.Context, upstream string) error {
 	for _, c := range demoChannels {
+		if upstream != "" {
+			c.BaseURL = upstream
+		}
 		c.APIKey = t.keys.Seal(snapshot.Channels, c.ID, snapshot.NewSecret(c.key))
 		if _, err := t.insertChannel(ctx, c.Channel); err != nil {
 			return err

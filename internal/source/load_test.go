@@ -150,7 +150,7 @@ func TestLoadIsNeverPartial(t *testing.T) {
 				return &breaking{Rows: r, at: at, how: how}
 			}
 		})
-		if err := d.SeedDemo(t.Context()); err != nil {
+		if err := d.SeedDemo(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.DeleteRule(t.Context(), "rule_demo_default", nil); err != nil {

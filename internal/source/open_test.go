@@ -102,7 +102,7 @@ func TestReplicasStartTogether(t *testing.T) {
 					return
 				}
 				defer d.Close()
-				if err := d.SeedDemo(t.Context()); err != nil {
+				if err := d.SeedDemo(t.Context(), ""); err != nil {
 					t.Errorf("SeedDemo: %v", err)
 				}
 			})

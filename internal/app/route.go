@@ -1,0 +1,186 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/routex/cachewarmer/internal/balancer"
+	"github.com/routex/cachewarmer/internal/proxy"
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/requestlog"
+	"github.com/routex/cachewarmer/internal/router"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// routing is what routing makes of one view: the SmartRouter's rules and the
+// LoadBalancer's candidates, of the same head.
+type routing struct {
+	rules *router.Table
+	pools pools
+}
+
+// pools are the candidates of one view, as the router sees them.
+type pools struct{ *balancer.Table }
+
+func (p pools) Pool(model string, w snapshot.Wire) (router.Pool, error) {
+	pool, err := p.Table.Pool(model, w)
+	if err != nil {
+		return nil, err
+	}
+	return pool, nil
+}
+
+// compile builds the routing of a view from that of the one before.
+func (a *App) compile(prev any, v *replica.View) (any, error) {
+	was, _ := prev.(*routing)
+	if was == nil {
+		was = &routing{}
+	}
+	rules, err := router.Compile(v.Rules, v.Channels, was.rules)
+	if err != nil {
+		return nil, err
+	}
+	return &routing{rules: rules, pools: pools{a.balancer.Compile(was.pools.Table, v.Channels)}}, nil
+}
+
+// smart routes from the replica's copy. In memory there is all that it needs.
+type smart struct{ *App }
+
+// routed is what every request has to read.
+var routed = []snapshot.Kind{snapshot.Channels, snapshot.RoutingRules}
+
+func (s smart) view(ctx context.Context) (*replica.View, *routing, error) {
+	v, err := s.cache.View(ctx, routed...)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, ok := v.Compiled.(*routing)
+	if !ok {
+		return nil, nil, fmt.Errorf("route: the view is not compiled: %w", snapshot.ErrUnavailable)
+	}
+	return v, r, nil
+}
+
+// Plan says where a request may go.
+func (s smart) Plan(ctx context.Context, ask *snapshot.Ask) (snapshot.Plan, error) {
+	_, r, err := s.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.rules.Plan(ask, r.pools)
+}
+
+// Explain says why it would go there.
+func (s smart) Explain(ctx context.Context, path string, body []byte, header http.Header) (*snapshot.Explanation, error) {
+	ask, err := proxy.ReadAsk(path, body, header)
+	if err != nil {
+		return nil, err
+	}
+	v, r, err := s.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if path == "" {
+		ask.Wire = wireFor(ask, r)
+	}
+	e := r.rules.Explain(ask, r.pools)
+	e.Strategy, e.Tags = s.balancer.Strategy(), make(map[snapshot.Kind]snapshot.Tag, len(snapshot.Kinds))
+	for _, kind := range snapshot.Kinds {
+		if snap := v.Snapshot(kind); snap != nil {
+			e.Tags[kind] = snap.Tag
+		}
+	}
+	return e, nil
+}
+
+// wireFor settles the format of a body that fits more than one route: the one
+// in which somebody offers the model.
+func wireFor(ask *snapshot.Ask, r *routing) snapshot.Wire {
+	if _, err := r.pools.Pool(ask.Model, ask.Wire); err == nil {
+		return ask.Wire
+	}
+	for _, other := range []snapshot.Wire{snapshot.WireOpenAI, snapshot.WireAnthropic} {
+		if _, err := r.pools.Pool(ask.Model, other); err == nil {
+			return other
+		}
+	}
+	return ask.Wire
+}
+
+// Models lists the models by id.
+func (s smart) Models(ctx context.Context) ([]*snapshot.Model, error) {
+	v, err := s.cache.View(ctx, snapshot.Models)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*snapshot.Model, 0, len(v.Models))
+	for _, m := range v.Models {
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b *snapshot.Model) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+// openDataPlane builds what forwards requests and keeps their log. Whether
+// everybody may use it where no tokens are set follows the control API's rule.
+func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
+	s := a.settings
+	if a.journal, err = requestlog.New(a.db, requestlog.Options{
+		Buffer: s.RequestLogBuffer, Keep: s.RequestLogKeep, Leads: func() bool { return a.leader.Leading() }, Log: a.log, Reg: a.reg,
+	}); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(a.Addr())
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", a.Addr(), err)
+	}
+	ip, _ := netip.ParseAddr(host)
+	if a.proxy, err = proxy.New(smart{a}, smart{a}, a.journal, proxy.Options{
+		ClientTokens: s.ClientTokens, Open: s.InsecureNoAuth || ip.IsLoopback(),
+		Reveal: func(c *snapshot.Channel) (snapshot.Secret, error) {
+			if c.APIKey == "" {
+				return snapshot.Secret{}, nil
+			}
+			return keyring.Open(snapshot.Channels, c.ID, c.APIKey)
+		},
+		AllowUpstream: s.AllowUpstreamCIDRs, MaxAttempts: s.UpstreamAttempts, FirstByte: s.UpstreamTimeout,
+		Log: a.log, Reg: a.reg,
+	}); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, func() error { a.proxy.Close(); return nil })
+	return nil
+}
+
+// installed calls back what is not yet sent to a channel that v does not have
+// as it was. The registry hears of v only after that.
+func (a *App) installed(v *replica.View) {
+	if a.proxy == nil {
+		return
+	}
+	a.proxy.Withdraw(func(c *snapshot.Channel) bool { return v.Channels[c.ID] == c })
+}
+
+// invalidated drops what the LoadBalancer remembers of channels that somebody
+// has declared invalid.
+func (a *App) invalidated(kind snapshot.Kind) {
+	if kind == snapshot.Channels {
+		a.balancer.Forget()
+	}
+}
+
+// breakers lists the channels that this replica keeps requests away from.
+func (a *App) breakers() []snapshot.Breaker {
+	var all []snapshot.Breaker
+	for _, s := range a.balancer.States() {
+		if s.RestingMs > 0 || s.Breaker != "closed" {
+			all = append(all, snapshot.Breaker{ID: s.ID, State: s.Breaker, RestingMs: s.RestingMs})
+		}
+	}
+	return all
+}
