@@ -31,14 +31,16 @@ func TestTriggersAreMended(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, e engine) {
 		faults := map[string][2]string{ // statement, trigger
-			"one was dropped": {"DROP TRIGGER channels_update_raises", "channels_update_raises"},
-			"one was changed": {"DROP TRIGGER routing_rules_touch; CREATE TRIGGER routing_rules_touch AFTER UPDATE ON routing_rules BEGIN SELECT 1; END", "routing_rules_touch"},
+			"one was dropped":                      {"DROP TRIGGER channels_update_raises", "channels_update_raises"},
+			"one of a later migration was dropped": {"DROP TRIGGER cache_config_strategy_touch", "cache_config_strategy_touch"},
+			"one was changed":                      {"DROP TRIGGER routing_rules_touch; CREATE TRIGGER routing_rules_touch AFTER UPDATE ON routing_rules BEGIN SELECT 1; END", "routing_rules_touch"},
 		}
 		if e.name != "sqlite" {
 			faults = map[string][2]string{
-				"one was dropped":                  {"DROP TRIGGER channels_raise ON channels", "channels_raise"},
-				"one was switched off":             {"ALTER TABLE channels DISABLE TRIGGER channels_raise", "channels_raise"},
-				"their function went, and they so": {"DROP FUNCTION routex_raise CASCADE", "channels_raise"},
+				"one was dropped":                      {"DROP TRIGGER channels_raise ON channels", "channels_raise"},
+				"one of a later migration was dropped": {"DROP TRIGGER cache_config_strategy_touch ON cache_config", "cache_config_strategy_touch"},
+				"one was switched off":                 {"ALTER TABLE channels DISABLE TRIGGER channels_raise", "channels_raise"},
+				"their function went, and they so":     {"DROP FUNCTION routex_raise CASCADE", "channels_raise"},
 			}
 		}
 		for name, fault := range faults {
