@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -107,4 +108,29 @@ func (s sink) Write(p []byte) (int, error) {
 	s.During()
 	s.written += len(p)
 	return len(p), nil
+}
+
+// ObserveWrites calls f with the address of an upstream and the bytes that are
+// written to it, before and after each system call.
+func (p *Proxy) ObserveWrites(f func(address string, b []byte)) {
+	g, _ := newGuard(p.o.AllowUpstream)
+	dial := newDialer(p.o, g)
+	p.transport.DialContext = p.flights.gated(func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return spy{conn, func(b []byte) { f(address, b) }}, nil
+	})
+}
+
+type spy struct {
+	net.Conn
+	saw func([]byte)
+}
+
+func (s spy) Write(p []byte) (int, error) {
+	s.saw(p)
+	defer s.saw(p)
+	return s.Conn.Write(p)
 }
