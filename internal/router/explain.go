@@ -81,7 +81,7 @@ func (t *Table) explainTarget(i int, ask *snapshot.Ask, pools Pools, decided str
 		return nil, fmt.Sprintf("It holds, but for the model %q and the format %q: %v: passed over.", model, ask.Wire, err)
 	}
 	if why := pool.Why(target.ID); why != "" {
-		return nil, fmt.Sprintf("It holds, but its target %q %s: passed over.", target.Name, why)
+		return nil, fmt.Sprintf("It holds, but its target %q cannot serve: %s. Passed over.", target.Name, why)
 	}
 	return pool, fmt.Sprintf("It holds, and its target %q can serve the model %q.", target.Name, model)
 }

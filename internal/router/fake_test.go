@@ -76,9 +76,9 @@ func (p *fakePool) Take(id string) (snapshot.Pick, bool) {
 func (p *fakePool) Why(id string) string {
 	switch {
 	case !slices.ContainsFunc(p.in, func(ch *snapshot.Channel) bool { return ch.ID == id }):
-		return "does not offer this model in this format"
+		return "it does not offer this model in this format"
 	case p.f.resting[id]:
-		return "is resting for 12 s"
+		return "it is resting for 12 s"
 	}
 	return ""
 }

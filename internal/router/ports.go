@@ -22,7 +22,7 @@ type Pool interface {
 	// Take takes this very channel, and reports false if it is not in the pool
 	// or is resting.
 	Take(channelID string) (snapshot.Pick, bool)
-	// Why says why Take would report false, such as "is resting for 12 s", and
+	// Why says why Take would report false, such as "it is resting for 12 s", and
 	// "" if it would not.
 	Why(channelID string) string
 	// Peek returns what Pick would take, and takes nothing.

@@ -194,11 +194,11 @@ func TestATargetThatCannotServeFallsThrough(t *testing.T) {
 		{"a target by name serves", snapshot.Rule{TargetChannel: "Channel 2", TargetModel: "big"}, "2", "first", `can serve the model "big"`},
 		{"a target that is gone", snapshot.Rule{TargetChannel: "gone"}, "1", "last", `its target "gone" is not an enabled channel`},
 		{"a target that is disabled", snapshot.Rule{TargetChannel: "off"}, "1", "last", `its target "off" is not an enabled channel`},
-		{"a target that does not offer the model", snapshot.Rule{TargetChannel: "1", TargetModel: "big"}, "1", "last", `its target "Channel 1" does not offer this model`},
+		{"a target that does not offer the model", snapshot.Rule{TargetChannel: "1", TargetModel: "big"}, "1", "last", `its target "Channel 1" cannot serve: it does not offer this model`},
 		{"a model that nobody offers", snapshot.Rule{TargetChannel: "1", TargetModel: "none"}, "1", "last", `no channel offers the model "none"`},
 		{"a model that nobody offers in this format", snapshot.Rule{TargetChannel: "claude", TargetModel: "opus"}, "1", "last", "speaks this format"},
-		{"a target that speaks another format", snapshot.Rule{TargetChannel: "claude"}, "1", "last", `its target "Channel claude" does not offer`},
-		{"a target that is resting", snapshot.Rule{TargetChannel: "tired"}, "1", "last", `its target "Channel tired" is resting for 12 s`},
+		{"a target that speaks another format", snapshot.Rule{TargetChannel: "claude"}, "1", "last", `its target "Channel claude" cannot serve: it does not offer`},
+		{"a target that is resting", snapshot.Rule{TargetChannel: "tired"}, "1", "last", `its target "Channel tired" cannot serve: it is resting for 12 s`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.rule.ID, tt.rule.Priority = "first", 2
