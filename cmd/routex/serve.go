@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	stdlog "log"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -44,6 +46,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) (err error) {
 	}
 	defer func() { err = errors.Join(err, sink.Close()) }()
 	slog.SetDefault(log)
+	stdlog.SetOutput(io.Discard) // net/http quotes there what an upstream says unasked
 	a, err := app.New(ctx, s, app.Options{Log: log, Build: build()})
 	if errors.Is(err, snapshot.ErrInvalid) { // a setting that only its user could judge
 		return &coded{exitMisused, err}

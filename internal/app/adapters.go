@@ -37,6 +37,9 @@ func (a *App) problems() []string {
 	if a.leader.Leading() && a.db.blind.Load() { // only who leads looks, and would see it mended
 		all = append(all, uncounted)
 	}
+	if p := a.journal.Trouble(); p != "" {
+		all = append(all, p)
+	}
 	return append(all, a.state.problems()...)
 }
 
