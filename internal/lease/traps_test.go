@@ -39,7 +39,11 @@ func TestTrapRefreshBelowOneMillisecondDeletesTheLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = lock.Refresh(t.Context(), time.Millisecond-1, nil)
+	for range 100 { // the call, too, has no more than that millisecond
+		if err = lock.Refresh(t.Context(), time.Millisecond-1, nil); !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
 	if n := c.Exists(t.Context(), key).Val(); err != nil || n != 0 {
 		t.Errorf("Refresh = %v, key exists: %d; a tiny TTL seems to be safe now", err, n)
 	}
