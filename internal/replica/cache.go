@@ -113,6 +113,7 @@ type Cache struct {
 	reportNow flag // what the registry says of us is out of date
 	configNow flag // the head names another config
 
+	passed   any           // what was compiled for the last view that was passed through; of sourceLoop
 	turn     chan struct{} // held while a head is read: they are noted in the order Redis gave them
 	telling  sync.Mutex    // held while a view is installed and Installed is told, so that nothing is reported meanwhile
 	building sync.Mutex    // held from choosing a base view until the next one is installed

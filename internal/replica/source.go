@@ -135,7 +135,9 @@ func (c *Cache) loadSource(ctx context.Context) {
 	switch {
 	case err != nil:
 	case through || waiting != nil:
-		view, err = c.build(nil, snaps)
+		if view, err = c.build(&View{Compiled: c.passed}, snaps); err == nil {
+			c.passed = view.Compiled
+		}
 	default:
 		err = c.takeSource(snaps, dirty, start)
 	}
