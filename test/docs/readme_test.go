@@ -160,9 +160,11 @@ func (b *buffer) String() string {
 
 func TestDemoMetricsAndTour(t *testing.T) {
 	printed := demo(t)
+	addrs := regexp.MustCompile(`http://\S+`).FindAllString(printed, 3)
+	// Before the metrics: some have no series before the first request.
+	t.Run("examples of the data plane", func(t *testing.T) { dataPlaneExamples(t, addrs) })
 	t.Run("metrics table", func(t *testing.T) {
-		addr := regexp.MustCompile(`http://\S+`).FindString(printed)
-		res, err := http.Get(addr + "/metrics")
+		res, err := http.Get(addrs[0] + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,11 +179,15 @@ func TestDemoMetricsAndTour(t *testing.T) {
 			real = append(real, m[1])
 			types[m[1]] = m[2]
 		}
+		help := map[string]string{}
+		for _, m := range regexp.MustCompile(`(?m)^# HELP (routex_\S+) (.+)$`).FindAllStringSubmatch(string(body), -1) {
+			help[m[1]] = m[2]
+		}
 		table := section(t, "Metrics")
 		same(t, "metrics", column(table), real)
 		for name, kind := range types {
-			if !strings.Contains(table, fmt.Sprintf("| `%s` | %s | ", name, kind)) {
-				t.Errorf("the README does not say that %s is a %s", name, kind)
+			if row := fmt.Sprintf("| `%s` | %s | %s |\n", name, kind, help[name]); !strings.Contains(table, row) {
+				t.Errorf("the README lacks the row\n%s", row)
 			}
 		}
 	})

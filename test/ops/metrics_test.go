@@ -40,6 +40,25 @@ var metrics = map[string]metric{
 	"routex_convergence_seconds":          {histogram: true},
 	"routex_http_requests_total":          {labels: []string{"route", "code"}},
 	"routex_build_info":                   {labels: []string{"version", "commit", "go"}},
+
+	"routex_proxy_requests_total":              {labels: []string{"channel", "outcome"}},
+	"routex_proxy_failed_attempts_total":       {labels: []string{"cause"}},
+	"routex_proxy_first_byte_seconds":          {histogram: true},
+	"routex_proxy_duration_seconds":            {histogram: true},
+	"routex_proxy_in_flight_requests":          {},
+	"routex_balancer_picks_total":              {labels: []string{"strategy"}},
+	"routex_balancer_refused_total":            {},
+	"routex_balancer_throttled_total":          {},
+	"routex_balancer_breaker_changes_total":    {labels: []string{"state"}},
+	"routex_balancer_channels":                 {labels: []string{"state"}},
+	"routex_balancer_resting_channels":         {},
+	"routex_balancer_in_flight":                {labels: []string{"channel"}},
+	"routex_requestlog_entries_written_total":  {},
+	"routex_requestlog_entries_dropped_total":  {labels: []string{"reason"}},
+	"routex_requestlog_entries_pruned_total":   {},
+	"routex_requestlog_batches_failed_total":   {},
+	"routex_requestlog_batch_duration_seconds": {histogram: true},
+	"routex_requestlog_buffered_entries":       {},
 }
 
 type metric struct {
