@@ -65,16 +65,9 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return standIn(ctx, upstream) })
-	apps := make([]*App, 0, len(all))
-	for _, s := range all {
-		a, err := New(ctx, s, Options{Log: o.Log.With("replica", s.ReplicaID), Build: o.Build, Embedded: true})
-		if err != nil {
-			for _, other := range apps {
-				err = errors.Join(err, other.close())
-			}
-			return errors.Join(fmt.Errorf("demo: %w", err), upstream.Close())
-		}
-		apps = append(apps, a)
+	apps, err := demoApps(ctx, o, all)
+	if err != nil {
+		return errors.Join(err, upstream.Close())
 	}
 	for _, a := range apps {
 		g.Go(func() error { return a.Run(ctx) })
@@ -83,6 +76,22 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 		return announce(ctx, o.Out, apps, redis.Addr(), upstream.Addr().String(), all[0].DatabaseURL)
 	})
 	return g.Wait()
+}
+
+// demoApps are the replicas, or none.
+func demoApps(ctx context.Context, o DemoOptions, all []*settings.Settings) ([]*App, error) {
+	apps := make([]*App, 0, len(all))
+	for _, s := range all {
+		a, err := New(ctx, s, Options{Log: o.Log.With("replica", s.ReplicaID), Build: o.Build, Embedded: true})
+		if err != nil {
+			for _, other := range apps {
+				err = errors.Join(err, other.close())
+			}
+			return nil, fmt.Errorf("demo: %w", err)
+		}
+		apps = append(apps, a)
+	}
+	return apps, nil
 }
 
 func (o DemoOptions) withDefaults() DemoOptions {

@@ -162,7 +162,7 @@ var Table = []Descriptor{
 		form: durationOrNever(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.AuditInterval }),
 	},
 	{
-		Name: "upstream-timeout", Default: "1m", Help: "longest wait for the first byte of an answer from one channel",
+		Name: "upstream-timeout", Default: "1m", Help: "longest wait for a streamed answer of one channel to begin; others may take 10m",
 		form: duration(100*time.Millisecond, time.Hour, func(s *Settings) *time.Duration { return &s.UpstreamTimeout }),
 	},
 	{

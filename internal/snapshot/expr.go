@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/expr-lang/expr"
@@ -100,6 +101,10 @@ type exprGuard struct{ err *file.Error }
 
 // Visit looks at one node.
 func (g *exprGuard) Visit(node *ast.Node) {
+	// The parser knows those that loop apart from the list of functions.
+	if f, ok := (*node).(*ast.BuiltinNode); ok && g.err == nil && !slices.Contains(exprBuiltins, f.Name) {
+		g.err = &file.Error{Location: f.Location(), Message: f.Name + " is not allowed"}
+	}
 	b, ok := (*node).(*ast.BinaryNode)
 	if !ok || g.err != nil {
 		return

@@ -125,6 +125,7 @@ func TestDocumentedExpressions(t *testing.T) {
 		}
 	}
 	for what, source := range map[string]string{
+		"loops":                     `any([1, 2], # > tokens)`,
 		"ranges":                    `tokens in 1..10`,
 		"the time":                  `now() == now()`,
 		"strings joined":            `text + "a" == "a"`,
