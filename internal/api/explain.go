@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -36,10 +35,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	path := q.Get("path")
-	if path == "" {
-		path = guessRoute(body)
-	}
-	if !slices.Contains(routed, path) {
+	if path != "" && !slices.Contains(routed, path) {
 		return badField("path", "is %q, want one of %v", clip(path, 60), routed)
 	}
 	why, err := a.explainer.Explain(r.Context(), path, body, withoutCredentials(r.Header))
@@ -66,30 +62,6 @@ func requestBody(r *http.Request) ([]byte, error) {
 		return nil, fail(codeInvalid, "the body is not an object, want a request as the data plane takes it")
 	}
 	return body, nil
-}
-
-// guessRoute finds the route that a body is made for. What OpenAI and Anthropic
-// both take goes by the model's name.
-func guessRoute(body []byte) string {
-	var has map[string]json.RawMessage
-	_ = json.Unmarshal(body, &has) // it is an object: requestBody has seen to that
-	given := func(fields ...string) bool {
-		return slices.ContainsFunc(fields, func(f string) bool { return has[f] != nil })
-	}
-	var model string
-	_ = json.Unmarshal(has["model"], &model) // "" for what is no text
-	switch {
-	case given("messages"):
-		if given("system", "stop_sequences", "thinking", "top_k") || strings.Contains(model, "claude") && !given("n", "stop", "response_format", "max_completion_tokens") {
-			return routeMessages
-		}
-		return routeChat
-	case given("encoding_format", "dimensions") || given("input") && strings.Contains(model, "embed"):
-		return routeEmbeddings
-	case given("input", "instructions", "previous_response_id"):
-		return routeResponses
-	}
-	return routeChat
 }
 
 // withoutCredentials is what of the caller's headers is about the request that

@@ -123,29 +123,3 @@ func TestExplainTakesCommentsAndProse(t *testing.T) {
 		t.Errorf("%d bytes are passed on of %d", len(r.router.body), len(prose))
 	}
 }
-
-func TestTheRouteIsGuessed(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"model":"gpt-5","messages":[]}`:                                      "/v1/chat/completions",
-		`{"model":"claude-opus-4","messages":[],"max_tokens":5}`:               "/v1/messages",
-		`{"model":"m","system":"s","messages":[]}`:                             "/v1/messages",
-		`{"model":"m","messages":[],"stop_sequences":["a"]}`:                   "/v1/messages",
-		`{"model":"claude-opus-4","messages":[],"max_completion_tokens":5}`:    "/v1/chat/completions",
-		`{"model":"gpt-5","input":"hi"}`:                                       "/v1/responses",
-		`{"model":"gpt-5","input":[{"role":"user"}],"instructions":"be nice"}`: "/v1/responses",
-		`{"model":"text-embedding-3-small","input":["a","b"]}`:                 "/v1/embeddings",
-		`{"model":"m","input":"a","encoding_format":"float"}`:                  "/v1/embeddings",
-		`{}`: "/v1/chat/completions",
-		`{"model":5,"messages":null,"input":null}`: "/v1/chat/completions",
-	} {
-		r := newRig(t)
-		r.call(t, "POST", explainPath, body).wantOK(t, 200)
-		if r.router.path != want {
-			t.Errorf("%s is taken for %s, want %s", body, r.router.path, want)
-		}
-		r.call(t, "POST", explainPath+"?path=/v1/messages", body).wantOK(t, 200)
-		if r.router.path != "/v1/messages" {
-			t.Errorf("%s is taken for %s although the route was named", body, r.router.path)
-		}
-	}
-}

@@ -22,12 +22,12 @@ func (a *App) follow(c snapshot.VersionedConfig) {
 	if old != nil && old.Version == c.Version && old.CacheConfig == c.CacheConfig {
 		return
 	}
-	a.cache.SetConfig(c)
-	if c.Strategy != "" {
+	if c.Strategy != "" { // before the registry hears of the version
 		if err := a.balancer.SetStrategy(c.Strategy); err != nil {
 			a.log.Warn("Cache config names a strategy that this release does not know, the one before stays", "err", err)
 		}
 	}
+	a.cache.SetConfig(c)
 	select {
 	case a.configured <- struct{}{}:
 	default:

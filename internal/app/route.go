@@ -86,7 +86,7 @@ func (s smart) Explain(ctx context.Context, path string, body []byte, header htt
 		return nil, err
 	}
 	if path == "" {
-		ask.Wire = wireFor(ask, r)
+		settle(ask, r)
 	}
 	e := r.rules.Explain(ask, r.pools)
 	e.Strategy, e.Tags = s.balancer.Strategy(), make(map[snapshot.Kind]snapshot.Tag, len(snapshot.Kinds))
@@ -98,18 +98,18 @@ func (s smart) Explain(ctx context.Context, path string, body []byte, header htt
 	return e, nil
 }
 
-// wireFor settles the format of a body that fits more than one route: the one
-// in which somebody offers the model.
-func wireFor(ask *snapshot.Ask, r *routing) snapshot.Wire {
+// settle chooses the route of a body that fits more than one: one in which
+// somebody offers the model.
+func settle(ask *snapshot.Ask, r *routing) {
 	if _, err := r.pools.Pool(ask.Model, ask.Wire); err == nil {
-		return ask.Wire
+		return
 	}
-	for _, other := range []snapshot.Wire{snapshot.WireOpenAI, snapshot.WireAnthropic} {
-		if _, err := r.pools.Pool(ask.Model, other); err == nil {
-			return other
+	for wire, route := range map[snapshot.Wire]string{snapshot.WireOpenAI: "/v1/chat/completions", snapshot.WireAnthropic: "/v1/messages"} {
+		if _, err := r.pools.Pool(ask.Model, wire); err == nil && ask.Messages > 0 {
+			ask.Wire, ask.Path = wire, route
+			return
 		}
 	}
-	return ask.Wire
 }
 
 // Models lists the models by id.
@@ -126,6 +126,17 @@ func (s smart) Models(ctx context.Context) ([]*snapshot.Model, error) {
 	return all, nil
 }
 
+// journal keeps out of the log what a client has called a model that nobody was
+// asked for: it would become a key of the analytics.
+type journal struct{ *requestlog.Journal }
+
+func (j journal) Record(e snapshot.RequestLog) {
+	if e.ChannelID == "" {
+		e.Model = ""
+	}
+	j.Journal.Record(e)
+}
+
 // openDataPlane builds what forwards requests and keeps their log. Whether
 // everybody may use it where no tokens are set follows the control API's rule.
 func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
@@ -140,7 +151,7 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 		return fmt.Errorf("listen on %s: %w", a.Addr(), err)
 	}
 	ip, _ := netip.ParseAddr(host)
-	if a.proxy, err = proxy.New(smart{a}, smart{a}, a.journal, proxy.Options{
+	if a.proxy, err = proxy.New(smart{a}, smart{a}, journal{a.journal}, proxy.Options{
 		ClientTokens: s.ClientTokens, Open: s.InsecureNoAuth || ip.IsLoopback(),
 		Reveal: func(c *snapshot.Channel) (snapshot.Secret, error) {
 			if c.APIKey == "" {

@@ -85,6 +85,9 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 		c.begin(false)
 	default:
 		c.judgeLocked(o == snapshot.Succeeded, t.trial, now)
+		if o == snapshot.Failed && retryAfter > 0 { // a 503 that says for how long
+			c.rest.Store(max(c.rest.Load(), now+int64(min(retryAfter, longestRest))))
+		}
 	}
 	is, rest := c.mode, c.rest.Load()-now
 	c.mu.Unlock()

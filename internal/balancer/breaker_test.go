@@ -243,6 +243,13 @@ func TestThrottledChannelsRestAndStayClosed(t *testing.T) {
 	}
 }
 
+func TestAFailureThatSaysForHowLongRestsTheChannel(t *testing.T) {
+	inBubble(t, balancer.Options{}, func(x *bench) {
+		x.end(1, snapshot.Failed, 7*time.Second)
+		x.want("closed", 7*time.Second)
+	})
+}
+
 func TestAThrottledTrialIsTriedAgain(t *testing.T) {
 	inBubble(t, balancer.Options{}, func(x *bench) {
 		x.end(5, snapshot.Failed, 0)

@@ -58,6 +58,10 @@ func (c *Cache) View(ctx context.Context, kinds ...snapshot.Kind) (*View, error)
 		c.counts.hits.Add(1)
 		return v, nil
 	}
+	if through := peek(c, func(b *book) bool { return !b.config.Enabled }); through {
+		got, err := c.readSource(ctx, kinds[0]) // one load has all of them
+		return got.View, err
+	}
 	var got Copy
 	var err error
 	for _, kind := range kinds {
@@ -68,10 +72,10 @@ func (c *Cache) View(ctx context.Context, kinds ...snapshot.Kind) (*View, error)
 	return got.View, nil
 }
 
-// has reports whether the copies of kinds are there, and none of them is invalid.
+// has reports whether good copies of kinds are there.
 func (v *View) has(kinds []snapshot.Kind) bool {
 	for _, kind := range kinds {
-		if i := kind.Index(); v == nil || v.copies[i] == nil || v.marks[i].grade == invalidated {
+		if i := kind.Index(); v == nil || v.copies[i] == nil || v.marks[i].grade != good {
 			return false
 		}
 	}

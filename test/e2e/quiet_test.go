@@ -87,18 +87,21 @@ func nextWarm(t *testing.T, r *fleet.Replica, n float64) float64 {
 }
 
 // withoutIdle leaves out what happens without a refresh, too: the heartbeat
-// and its script, the refresher's check, the ping of the subscription.
+// and its script, the refresher's check and its mirroring of the config, the ping
+// of the subscription.
 func withoutIdle(c testkit.Commands) testkit.Commands {
-	beats, checks := c["zadd"], c["hlen"]/4
+	beats, checks, mirrors := c["zadd"], c["hlen"]/4, c["type"]/2
 	out := maps.Clone(c)
-	for _, name := range []string{"zadd", "pexpire", "zremrangebyscore", "ping", "hlen"} {
+	for _, name := range []string{"zadd", "pexpire", "zremrangebyscore", "ping", "hlen", "type"} {
 		delete(out, name)
 	}
 	for _, name := range []string{"evalsha", "time", "hset", "zrangebyscore"} {
 		out[name] -= beats
 	}
 	out["hmget"] -= 4 * checks
-	out["hgetall"] -= checks
+	out["hgetall"] -= checks + mirrors
+	out["evalsha"] -= mirrors
+	out["hget"] -= 3 * mirrors
 	return out
 }
 
