@@ -179,6 +179,7 @@ type Member struct {
 	Schema         int                            `json:"schema"`
 	Skew           string                         `json:"skew"`
 	Held           string                         `json:"held"`
+	Breakers       []snapshot.Breaker             `json:"breakers"`
 }
 
 // Stats asks for the counters of the fleet and the standing of this replica.

@@ -4,7 +4,8 @@
 //
 //	Start ──▶ Fleet ──┬──▶ Replica ──▶ URL, Get, Post, Put, Delete, Stats, Metric
 //	                  ├──▶ Redis, Client, Key     what redis-cli would see
-//	                  └──▶ DB, Shell              a change behind the program's back
+//	                  ├──▶ DB, Shell              a change behind the program's back
+//	                  └──▶ Provide ──▶ Upstream   channels, and the providers behind them
 //
 // Both modes give the same handle, so a test moves from one to the other by one
 // option. In the process a fleet of 32 is ready in about a second and the race

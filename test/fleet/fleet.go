@@ -25,6 +25,8 @@ type Options struct {
 	Server   *testkit.PostgresServer // the one the source is on, with Postgres; nil: the shared one
 	Channels int                     // how many channels the source holds at the start; none
 	Rules    int                     // how many routing rules; they need a channel
+	// Upstreams lets replicas dial the loopback addresses of an Upstream.
+	Upstreams bool
 
 	// Env overrides variables of every replica, such as ROUTEX_POLL_INTERVAL;
 	// Each does so for one of them, by its place from 0.

@@ -178,6 +178,9 @@ func (r *Replica) environ() []string {
 		"ROUTEX_SECRET_KEYS":      f.key.Text(),
 		"ROUTEX_SHUTDOWN_TIMEOUT": "5s",
 	}
+	if f.o.Upstreams {
+		env["ROUTEX_ALLOW_UPSTREAM_CIDRS"] = "127.0.0.0/8"
+	}
 	own := map[string]string{}
 	if f.o.Each != nil {
 		own = f.o.Each(r.i)
