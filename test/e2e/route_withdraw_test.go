@@ -146,7 +146,10 @@ func TestNothingIsSentAfterTheReceipt(t *testing.T) {
 	}{
 		{
 			"a channel is disabled",
-			func(int) { put("/api/routing/rules/aim", `{"enabled":false}`); put("/api/channels/old", `{"status":"enabled"}`) },
+			func(int) {
+				put("/api/routing/rules/aim", `{"enabled":false}`)
+				put("/api/channels/old", `{"status":"enabled"}`)
+			},
 			func(int) { put("/api/channels/old", `{"status":"disabled"}`) },
 			func(s sighting, _ int) bool { return s.channel == "old" },
 		},
