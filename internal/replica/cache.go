@@ -61,7 +61,8 @@ type Options struct {
 	// Installed is told of a view that readers have been given, before the registry
 	// hears of it. It must not block, nor call the Cache.
 	Installed func(v *View)
-	// Invalidated is told that kind was declared invalid. It must not block.
+	// Invalidated is told that kind was declared invalid, before the registry hears
+	// of it. It must not block, nor call the Cache.
 	Invalidated func(kind snapshot.Kind)
 
 	// Breakers lists the channels that this replica keeps requests away from, for
@@ -115,7 +116,7 @@ type Cache struct {
 
 	passed   any           // what was compiled for the last view that was passed through; of sourceLoop
 	turn     chan struct{} // held while a head is read: they are noted in the order Redis gave them
-	telling  sync.Mutex    // held while a view is installed and Installed is told, so that nothing is reported meanwhile
+	telling  sync.Mutex    // held from a change until Installed or Invalidated has heard of it, so that nothing is reported meanwhile
 	building sync.Mutex    // held from choosing a base view until the next one is installed
 	running  atomic.Bool
 

@@ -51,3 +51,44 @@ func TestRegistryHearsAfterInstalled(t *testing.T) {
 		t.Errorf("the registry heard of %d views of which Installed was not done yet", n)
 	}
 }
+
+// TestRegistryHearsAfterInvalidated: the same for what was declared invalid.
+func TestRegistryHearsAfterInvalidated(t *testing.T) {
+	t.Parallel()
+	st := newStore()
+	st.publish(1)
+	var cache atomic.Pointer[replica.Cache]
+	var told atomic.Int64 // calls of Invalidated that have returned
+	var early atomic.Int64
+	st.onReport = func(_ context.Context, info snapshot.ReplicaInfo) {
+		if info.Tags[snapshot.Channels].Invalidated() && told.Load() == 0 {
+			early.Add(1)
+		}
+	}
+	c, stop := startStop(t, st, func(o *replica.Options) {
+		o.Invalidated = func(snapshot.Kind) {
+			cache.Load().Announce()
+			time.Sleep(20 * time.Millisecond)
+			told.Add(1)
+		}
+	})
+	defer stop()
+	cache.Store(c)
+	testkit.Eventually(t, 5*time.Second, "it serves", func() error {
+		if st.lastReport().Tags[snapshot.Channels] == "" {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	st.invalidate(snapshot.Channels)
+	c.Ring()
+	testkit.Eventually(t, 5*time.Second, "the registry hears of it", func() error {
+		if !st.lastReport().Tags[snapshot.Channels].Invalidated() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if n := early.Load(); n > 0 {
+		t.Errorf("the registry heard %d times of what is invalid before Invalidated was done", n)
+	}
+}

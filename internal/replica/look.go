@@ -82,6 +82,14 @@ func (c *Cache) look(ctx context.Context) (snapshot.Head, time.Time, error) {
 		c.update(func(b *book) { b.noteFailure(err) })
 		return h, start, err
 	}
+	c.note(h, start)
+	return h, start, nil
+}
+
+// note takes over a head that was read by a look begun at start.
+func (c *Cache) note(h snapshot.Head, start time.Time) {
+	c.telling.Lock() // who reads in the registry that a kind is invalid here may rely on Invalidated
+	defer c.telling.Unlock()
 	var void []snapshot.Kind
 	c.update(func(b *book) {
 		for _, kind := range snapshot.Kinds {
@@ -99,7 +107,6 @@ func (c *Cache) look(ctx context.Context) (snapshot.Head, time.Time, error) {
 			c.o.Invalidated(kind)
 		}
 	}
-	return h, start, nil
 }
 
 // lags reports whether the newest head names something worth a pull.
