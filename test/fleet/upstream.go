@@ -74,8 +74,9 @@ func (u *Upstream) serve(w http.ResponseWriter, r *http.Request) {
 	channel, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	u.counter(channel).Add(1)
 	if h, ok := u.behaviour.Load(channel); ok {
+		body, _ := io.ReadAll(r.Body) // all of it: only then net/http notices a caller who goes
 		if u.see != nil {
-			u.see(channel, r, nil)
+			u.see(channel, r, body)
 		}
 		h.(http.HandlerFunc)(w, r)
 		return
