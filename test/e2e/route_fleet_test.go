@@ -213,7 +213,7 @@ func TestRequestsBecomeAnalytics(t *testing.T) {
 		}
 		_, _ = w.Write([]byte(k.answer))
 	}
-	f := fleet.Start(t, fleet.Options{Upstreams: true})
+	f := fleet.Start(t, fleet.Options{Upstreams: true, Env: map[string]string{"ROUTEX_REQUEST_LOG_KEEP": "1h"}})
 	f.Exec(`INSERT INTO model_prices (model, input_per_million, output_per_million, cached_per_million) VALUES ('m', 3, 15, 0.3)`)
 	for _, id := range []string{"a", "b"} {
 		u.Behave(id, answer)
@@ -279,4 +279,19 @@ func TestRequestsBecomeAnalytics(t *testing.T) {
 	}
 	t.Logf("figure: %d requests of known usage, whole and streamed, in both formats, half of them in %s while nothing could be written: all in request_logs, %d with other tokens (bound 0), %d dropped (bound 0); analytics at %d replicas says %d tokens in, %d out, %.6f $, as computed",
 		2*n, ms(while), differ, int(f.Metric("routex_requestlog_entries_dropped_total")), len(f.Replicas), 2*n*input, 2*n*output, want)
+	if testkit.Long() > 0 { // old entries are looked for about once a minute
+		const old = 3000
+		for range old {
+			f.Exec("INSERT INTO request_logs (channel_id, model, at) VALUES ('a', 'm', ?)", time.Now().Add(-2*time.Hour).UnixMilli())
+		}
+		began := time.Now()
+		testkit.Eventually(t, 2*time.Minute, "old entries are deleted, and no others", func() error {
+			var rows int
+			if err := f.DB.QueryRow("SELECT count(*) FROM request_logs").Scan(&rows); err != nil || rows != total {
+				return fmt.Errorf("%d rows, want %d, %w", rows, total, err)
+			}
+			return nil
+		})
+		t.Logf("figure: %d entries older than the hour they are kept are deleted within %s (bound 2m), the %d younger ones are there", old, time.Since(began).Round(time.Second), total)
+	}
 }
