@@ -111,6 +111,7 @@ func (t *trip) next() *problem {
 			return nil
 		}
 		attempt.end(snapshot.Abandoned, 0)
+		attempt.close()
 		t.plan = nil
 	}
 	return unroutable(t.ask, errors.New("channels change faster than a request is planned"))

@@ -225,6 +225,38 @@ func TestWithdrawnTooOften(t *testing.T) {
 	}
 }
 
+// parent is a request's context that counts who waits for its end.
+type parent struct {
+	context.Context
+	done    chan struct{}
+	waiting atomic.Int32
+}
+
+func (p *parent) Done() <-chan struct{} { return p.done }
+
+// AfterFunc is how package context registers a child.
+func (p *parent) AfterFunc(func()) (stop func() bool) {
+	p.waiting.Add(1)
+	return func() bool { p.waiting.Add(-1); return true }
+}
+
+func TestAttemptsThatNeverBeganAreLetGo(t *testing.T) {
+	r := start(t, nil, custom("a", "http://127.0.0.1:1"))
+	ctx := &parent{Context: context.Background(), done: make(chan struct{})}
+	var most int32
+	plan := r.router.plan
+	r.router.plan = func(ask *snapshot.Ask) ([]snapshot.Attempt, error) {
+		most = max(most, ctx.waiting.Load())
+		r.p.Withdraw(func(*snapshot.Channel) bool { return true })
+		return plan(ask)
+	}
+	w := httptest.NewRecorder()
+	r.p.ServeHTTP(w, r.request(ctx, chatPath, chatBody))
+	if w.Code != 503 || most > 0 || ctx.waiting.Load() > 0 {
+		t.Errorf("status %d, up to %d contexts of attempts that never began were kept, and %d in the end", w.Code, most, ctx.waiting.Load())
+	}
+}
+
 // A reused connection that turns out to be dead makes net/http send a request
 // again, by itself: not to a channel that was withdrawn meanwhile.
 func TestWithdrawnBeforeItWasSentAgain(t *testing.T) {
