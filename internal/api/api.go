@@ -92,7 +92,7 @@ func New(fleet Fleet, cache Cache, source Source, verifier Verifier, o Options) 
 	}
 	a.requests = promauto.With(o.Reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "routex_http_requests_total",
-		Help: `HTTP requests answered, by route pattern ("none" where no route matched) and status code.`,
+		Help: `HTTP requests answered, by route pattern ("none" where no route matched) and status code; 499: the client left before one was sent.`,
 	}, []string{"route", "code"})
 	a.router = a.routes(cmp.Or(o.ControlBurst, defaultControlBurst))
 	return a, nil

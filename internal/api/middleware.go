@@ -53,18 +53,27 @@ func routeOf(r *http.Request) string {
 	return "none"
 }
 
+// statusClientGone counts a request that was given up before its answer began:
+// that is what a handler that panics without a status means.
+const statusClientGone = 499
+
 // observe counts every request and, at level debug, logs it.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		returned := false
 		defer func() {
 			status := cmp.Or(ww.Status(), http.StatusOK)
+			if !returned && ww.Status() == 0 {
+				status = statusClientGone
+			}
 			a.requests.WithLabelValues(routeOf(r), strconv.Itoa(status)).Inc()
 			a.log.DebugContext(r.Context(), "request", "method", clip(r.Method, 20), "route", routeOf(r), "status", status,
 				"bytes", ww.BytesWritten(), "took", time.Since(start), "request", requestID(r.Context()))
 		}()
 		next.ServeHTTP(ww, r)
+		returned = true
 	})
 }
 

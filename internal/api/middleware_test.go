@@ -88,6 +88,9 @@ func TestAbortedAnswersStayAborted(t *testing.T) {
 		if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // the value itself is passed on
 			t.Errorf("recovered %v, want ErrAbortHandler passed on", v)
 		}
+		if n := r.counted(t, "/api/models", "499"); n != 1 {
+			t.Errorf("a request without an answer was counted %v times as 499, want 1", n)
+		}
 	}()
 	r.call(t, "GET", "/api/models", "")
 }
