@@ -78,6 +78,7 @@ type Gate struct {
 	During func() // called within Write
 	net.Conn
 	flights *flights
+	flight  *flight
 	gate    *gate
 	written int
 }
@@ -88,6 +89,7 @@ func NewGate() *Gate {
 	fl := &flight{channel: &snapshot.Channel{}, cancel: func(error) {}}
 	g.flights.enter(fl, g.flights.now())
 	g.flights.board(fl)
+	g.flight = fl
 	g.gate = &gate{Conn: sink{g}, flights: g.flights}
 	g.gate.flight.Store(fl)
 	return g
@@ -95,6 +97,15 @@ func NewGate() *Gate {
 
 // Withdraw withdraws every channel.
 func (g *Gate) Withdraw() { g.flights.withdraw(func(*snapshot.Channel) bool { return false }) }
+
+// Leave says that the request is answered.
+func (g *Gate) Leave() { g.flights.leave(g.flight) }
+
+// Again gives the request another connection, as net/http does.
+func (g *Gate) Again() { g.flights.board(g.flight) }
+
+// Registered counts the requests a withdrawal looks at.
+func (g *Gate) Registered() int { return len(g.flights.all) }
 
 // Write writes the request and returns how much of it came through.
 func (g *Gate) Write() (int, error) {

@@ -39,7 +39,9 @@ type flight struct {
 	// ---
 	era     uint64
 	stage   stage
-	settled chan struct{} // closed when the writing has ended; nil: nobody waits
+	writes  int           // system calls that write its beginning, under way
+	left    bool          // nobody needs it any more but those
+	settled chan struct{} // closed when they have ended; nil: nobody waits
 }
 
 // flights calls attempts back whose request was not sent yet. Each connection
@@ -72,10 +74,14 @@ func (f *flights) enter(fl *flight, era uint64) bool {
 	return true
 }
 
+// leave ends what enter began. An upstream may have answered before the system
+// call that wrote the request has returned: a withdrawal waits for that one, too.
 func (f *flights) leave(fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.all, fl)
+	if fl.left = true; fl.writes == 0 {
+		delete(f.all, fl)
+	}
 }
 
 // board notes that fl is given a connection. Where it is not its first, what was
@@ -97,22 +103,31 @@ func (f *flights) board(fl *flight) {
 func (f *flights) depart(fl *flight) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl.stage == waiting {
-		fl.stage = writing
+	if fl.stage == recalled {
+		return false
 	}
-	return fl.stage != recalled
+	fl.stage = writing
+	fl.writes++
+	return true
 }
 
-// departed notes that bytes of fl are written, or never will be.
+// departed notes that bytes of fl are written, or never will be. It follows each
+// depart that said yes.
 func (f *flights) departed(fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fl.stage == writing {
 		fl.stage = written
 	}
+	if fl.writes--; fl.writes > 0 {
+		return
+	}
 	if fl.settled != nil {
 		close(fl.settled)
 		fl.settled = nil
+	}
+	if fl.left {
+		delete(f.all, fl)
 	}
 }
 
@@ -147,12 +162,14 @@ func (f *flights) recall(still func(*snapshot.Channel) bool) (unsettled []chan s
 	defer f.mu.Unlock()
 	f.era++
 	for fl := range f.all {
-		if fl.stage > writing || still(fl.channel) {
+		if fl.writes == 0 && fl.stage != waiting || still(fl.channel) {
 			continue
 		}
-		if fl.stage == waiting {
+		if fl.stage == waiting && !fl.left {
 			fl.stage = recalled
 			fl.cancel(errWithdrawn)
+		}
+		if fl.writes == 0 {
 			continue
 		}
 		if fl.settled == nil {

@@ -195,21 +195,34 @@ func TestConnectionsRefuseWhatWasWithdrawn(t *testing.T) {
 }
 
 func TestWithdrawWaitsForWhatIsBeingWritten(t *testing.T) {
-	g := proxy.NewGate()
-	begun, proceed := make(chan struct{}), make(chan struct{})
-	g.During = func() { close(begun); <-proceed }
-	wrote, withdrawn := make(chan struct{}), make(chan struct{})
-	go func() { _, _ = g.Write(); close(wrote) }()
-	<-begun
-	go func() { g.Withdraw(); close(withdrawn) }()
-	select {
-	case <-withdrawn:
-		t.Error("Withdraw returned while a request was being written")
-	case <-time.After(20 * time.Millisecond):
+	for name, meanwhile := range map[string]func(*proxy.Gate){
+		"nothing else happens":                        func(*proxy.Gate) {},
+		"the upstream has answered":                   (*proxy.Gate).Leave,
+		"the request was given a second connection":   (*proxy.Gate).Again,
+		"it has one, and that one's upstream answers": func(g *proxy.Gate) { g.Again(); g.Leave() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := proxy.NewGate()
+			begun, proceed := make(chan struct{}), make(chan struct{})
+			g.During = func() { close(begun); <-proceed }
+			wrote, withdrawn := make(chan struct{}), make(chan struct{})
+			go func() { _, _ = g.Write(); close(wrote) }()
+			<-begun
+			meanwhile(g)
+			go func() { g.Withdraw(); close(withdrawn) }()
+			select {
+			case <-withdrawn:
+				t.Error("Withdraw returned while a request was being written")
+			case <-time.After(20 * time.Millisecond):
+			}
+			close(proceed)
+			<-wrote
+			<-withdrawn
+			if g.Leave(); g.Registered() != 0 {
+				t.Error("the request stays registered")
+			}
+		})
 	}
-	close(proceed)
-	<-wrote
-	<-withdrawn
 }
 
 func TestWithdrawnTooOften(t *testing.T) {
