@@ -150,12 +150,22 @@ func TestHostileUpstreams(t *testing.T) {
 		}, whole, whole},
 		{"sends chunks that are none", func(c *net.TCPConn) { write(c, streamHead, "zz\r\n") }, gatewayIs, taken},
 		{"sends a bad chunk after a good one", func(c *net.TCPConn) { write(c, streamHead, chunk("data"), "zz\r\n") }, cutOff, cutOff},
+		{"fails and stalls before the body", func(c *net.TCPConn) {
+			write(c, "HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\n")
+			untilGone(c)
+		}, gatewayIs, taken},
+		{"limits and stalls before the body", func(c *net.TCPConn) {
+			write(c, "HTTP/1.1 429 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+			untilGone(c)
+		}, gatewayIs, taken},
 		{"sends trailers", func(c *net.TCPConn) { write(c, streamHead, chunk("{}"), "0\r\nX-Secret: 1\r\n\r\n") }, whole, whole},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bad := custom("bad", rawUpstream(t, tt.answer))
 			good := custom("good", upstream(t, says(`{"good":true}`)))
-			impatient := func(o *proxy.Options) { o.FirstByte, o.Idle = 150*time.Millisecond, 150*time.Millisecond }
+			impatient := func(o *proxy.Options) {
+				o.FirstByte, o.Idle, o.Refusal = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond
+			}
 			for _, list := range [][]*snapshot.Channel{{bad}, {bad, good}} {
 				what := tt.alone
 				if len(list) > 1 {

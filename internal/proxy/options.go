@@ -39,6 +39,7 @@ type Options struct {
 	FirstByte time.Duration
 	Whole     time.Duration
 	Idle      time.Duration // between two pieces of an answer, on either side; 5m
+	Refusal   time.Duration // for the body of an answer that failed to begin, after its head; 5s
 	Upload    time.Duration // for a client to send its body; 2m
 
 	Log *slog.Logger          // slog.Default()
@@ -58,6 +59,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"FirstByte", &o.FirstByte, time.Minute},
 		{"Whole", &o.Whole, 10 * time.Minute},
 		{"Idle", &o.Idle, 5 * time.Minute},
+		{"Refusal", &o.Refusal, 5 * time.Second},
 		{"Upload", &o.Upload, 2 * time.Minute},
 	} {
 		if *d.value < 0 {

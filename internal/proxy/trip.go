@@ -125,6 +125,7 @@ func (t *trip) giveUp(refusal *problem) {
 		a := t.held
 		t.held = nil
 		t.now = a
+		a.watch.Reset(t.p.o.Refusal) // it was stopped when the answer was held
 		if !t.deliver(a) {
 			t.fail(t.last)
 		}
