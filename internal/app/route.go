@@ -159,6 +159,7 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 			}
 			return keyring.Open(snapshot.Channels, c.ID, c.APIKey)
 		},
+		Identity:      "routex-" + s.Namespace,
 		AllowUpstream: s.AllowUpstreamCIDRs, MaxAttempts: s.UpstreamAttempts, FirstByte: s.UpstreamTimeout,
 		Log: a.log, Reg: a.reg,
 	}); err != nil {

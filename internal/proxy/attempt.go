@@ -163,6 +163,7 @@ func (t *trip) request(a *attempt) (*http.Request, cause) {
 		body = splice(body, t.model, name)
 	}
 	header := outgoing(t.r.Header)
+	header["Via"] = []string{viaVersion + t.p.o.Identity}
 	authorize(header, a.Channel, t.wire, key)
 	// net/http knows this type of body: it sends a short request in one piece,
 	// and starts anew where an idle connection turns out to be closed.

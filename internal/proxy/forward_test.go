@@ -60,14 +60,14 @@ func (e *echo) last() (http.Header, string, []byte) {
 
 func TestHeadersThatTravel(t *testing.T) {
 	e := &echo{}
-	r := start(t, nil, custom("c", upstream(t, e.serve)))
+	r := start(t, func(o *proxy.Options) { o.Identity = "routex-one" }, custom("c", upstream(t, e.serve)))
 	req := r.request(t.Context(), chatPath+"?beta=true&key=mine", chatBody)
 	for key, value := range map[string]string{
 		"X-Api-Key": "other", "Api-Key": "other", "Cookie": "a=b", "Proxy-Authorization": "Basic x", "X-Forwarded-For": "1.2.3.4",
 		"Forwarded": "for=1.2.3.4", "X-Goog-Api-Key": "other", "Openai-Organization": "org-client", "X-Session-Id": "s",
 		"Accept-Encoding": "gzip", "Connection": "X-Hop", "X-Hop": "1", "Te": "trailers",
 		"Anthropic-Beta": "tools-1", "Anthropic-Version": "2024-01-01", "Openai-Beta": "assistants=v2", "User-Agent": "sdk/1",
-		"X-Stainless-Lang": "go", "Idempotency-Key": "i-1",
+		"X-Stainless-Lang": "go", "Idempotency-Key": "i-1", "Via": "1.1 edge",
 	} {
 		req.Header.Set(key, value)
 	}
@@ -83,6 +83,7 @@ func TestHeadersThatTravel(t *testing.T) {
 		"Authorization": {"Bearer " + channelKey}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"},
 		"Content-Length": {strconv.Itoa(len(chatBody))}, "Anthropic-Beta": {"tools-1"}, "Anthropic-Version": {"2024-01-01"},
 		"Openai-Beta": {"assistants=v2"}, "User-Agent": {"sdk/1"}, "X-Stainless-Lang": {"go"}, "Idempotency-Key": {"i-1"},
+		"Via": {"1.1 routex-one"},
 	}
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Errorf("sent to the upstream, -want +got:\n%s", diff)

@@ -38,6 +38,22 @@ func back(key string) bool {
 	return strings.HasPrefix(key, "X-Ratelimit-") || strings.HasPrefix(key, "Anthropic-")
 }
 
+// viaVersion stands before a name in Via.
+const viaVersion = "1.1 "
+
+// passed reports whether a request with the headers h was sent by the fleet
+// identity: some channel then leads back to it.
+func passed(h http.Header, identity string) bool {
+	for _, line := range h["Via"] {
+		for hop := range strings.SplitSeq(line, ",") {
+			if words := strings.Fields(hop); len(words) > 1 && words[1] == identity {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // outgoing makes the headers of a request to an upstream.
 func outgoing(from http.Header) http.Header {
 	to := make(http.Header, 8)

@@ -28,6 +28,10 @@ type Options struct {
 	// public internet.
 	AllowUpstream []netip.Prefix
 
+	// Identity names the fleet in the Via of what is sent, so that a request that
+	// comes back is refused; "routex-" and random digits. It is a token of HTTP.
+	Identity string
+
 	MaxBodyBytes int64         // of a request; 32 MiB
 	MaxAttempts  int           // channels tried for one request; 3
 	Budget       time.Duration // after it no further channel is tried; 90s
@@ -72,6 +76,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, 32<<20)
 	o.MaxAttempts = cmp.Or(o.MaxAttempts, 3)
+	o.Identity = cmp.Or(o.Identity, "routex-"+snapshot.RandomID(8))
 	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Reveal == nil {
 		o.Reveal = func(c *snapshot.Channel) (snapshot.Secret, error) {

@@ -31,6 +31,7 @@ const (
 	classUpstream        class = "upstream"
 	classTimeout         class = "timeout"
 	classInternal        class = "internal"
+	classLoop            class = "loop"
 
 	// These have no answer of this gateway's own.
 	classClientGone class = "client_gone"
@@ -65,6 +66,7 @@ var forms = map[class]struct {
 	classUpstream:        {502, "server_error", "upstream_error", "api_error"},
 	classTimeout:         {504, "server_error", "upstream_timeout", "timeout_error"},
 	classInternal:        {500, "server_error", "internal_error", "api_error"},
+	classLoop:            {508, "server_error", "loop_detected", "api_error"},
 }
 
 // statusOverloaded is how Anthropic says overloaded_error.

@@ -57,6 +57,9 @@ func (t *trip) run() {
 
 // read takes in the body and reads what routing needs.
 func (t *trip) read() *problem {
+	if passed(t.r.Header, t.p.o.Identity) {
+		return &problem{class: classLoop, message: "the request was sent by this gateway: the base URL of a channel leads back to it"}
+	}
 	if e := t.r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return &problem{class: classEncoding, message: "compressed request bodies are not read; send the body as it is"}
 	}
