@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"math"
 	"net/http"
 )
@@ -71,8 +72,7 @@ func (s *reply) chatEvents(said dict, text, finish string, usage dict) {
 func (s *reply) responses() {
 	name, arguments, calls := s.ask.call()
 	text := s.ask.answer(s.o.Name)
-	part := dict{"type": "output_text", "text": text, "annotations": []any{}}
-	item := dict{"id": "msg_" + s.id, "type": "message", "status": "completed", "role": "assistant", "content": []dict{part}}
+	item := dict{"id": "msg_" + s.id, "type": "message", "status": "completed", "role": "assistant", "content": []dict{part(text)}}
 	if calls {
 		text = arguments
 		item = dict{
@@ -107,23 +107,42 @@ func (s *reply) responseEvents(item dict, text string) {
 		list = append(list, named{kind, data})
 	}
 	at := func(more dict) dict {
-		more["item_id"], more["output_index"], more["content_index"] = item["id"], 0, 0
+		more["item_id"], more["output_index"] = item["id"], 0
 		return more
 	}
+	begun := maps.Clone(item)
+	begun["status"] = "in_progress"
 	add("response.created", dict{"response": s.response("in_progress", text)})
-	add("response.output_item.added", dict{"output_index": 0, "item": item})
 	if item["type"] == "function_call" {
+		begun["arguments"] = ""
+		add("response.output_item.added", dict{"output_index": 0, "item": begun})
 		add("response.function_call_arguments.delta", at(dict{"delta": text}))
-		add("response.function_call_arguments.done", at(dict{"arguments": text}))
+		add("response.function_call_arguments.done", at(dict{"name": item["name"], "arguments": text}))
 	} else {
-		for _, piece := range pieces(text) {
-			add("response.output_text.delta", at(dict{"delta": piece}))
-		}
-		add("response.output_text.done", at(dict{"text": text}))
+		begun["content"] = []any{}
+		add("response.output_item.added", dict{"output_index": 0, "item": begun})
+		s.partEvents(text, func(kind string, data dict) {
+			data["content_index"] = 0
+			add(kind, at(data))
+		})
 	}
 	add("response.output_item.done", dict{"output_index": 0, "item": item})
 	add("response.completed", dict{"response": s.response("completed", text, item)})
 	s.events(list)
+}
+
+// partEvents says text in a part of its own.
+func (s *reply) partEvents(text string, add func(kind string, data dict)) {
+	add("response.content_part.added", dict{"part": part("")})
+	for _, piece := range pieces(text) {
+		add("response.output_text.delta", dict{"delta": piece})
+	}
+	add("response.output_text.done", dict{"text": text})
+	add("response.content_part.done", dict{"part": part(text)})
+}
+
+func part(text string) dict {
+	return dict{"type": "output_text", "text": text, "annotations": []any{}}
 }
 
 // embeddings answers …/embeddings: the same text always lies at the same place,

@@ -51,6 +51,13 @@ func (s *reply) serve() {
 	if s.o.Observe != nil {
 		s.o.Observe(s.r, body)
 	}
+	sum := sha256.Sum256(body)
+	s.id = hex.EncodeToString(sum[:8])
+	header := "X-Request-Id"
+	if s.anthropic {
+		header = "Request-Id"
+	}
+	s.w.Header().Set(header, "req_"+s.id)
 	if s.o.Key != "" && s.credential() != s.o.Key {
 		s.refuse(http.StatusUnauthorized, "authentication_error", "this stand-in does not know the key")
 		return
@@ -66,9 +73,6 @@ func (s *reply) serve() {
 			s.refuse(http.StatusBadRequest, "invalid_request_error", "the body is not a request with a model")
 			return
 		}
-		sum := sha256.Sum256(body)
-		s.id = hex.EncodeToString(sum[:8])
-		s.w.Header().Set("X-Request-Id", "req_"+s.id)
 		answer()
 		return
 	}

@@ -47,7 +47,8 @@ func TestAnswers(t *testing.T) {
 		{"a message's stream", "/v1/messages", `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`, []string{"event: message_start", "event: content_block_delta", `"output_tokens":3`, "event: message_stop"}},
 		{"a message's stream of a tool's call", "/v1/messages", `{"model":"m","stream":true,` + anthropicTools + `,"messages":[{"role":"user","content":"hi"}]}`, []string{"input_json_delta", "tool_use"}},
 		{"a response", "/v1/responses", `{"model":"m","input":"hi"}`, []string{`"text":"s heard: hi"`, `"status":"completed"`, `"input_tokens":2`}},
-		{"a response's stream", "/v1/responses", `{"model":"m","stream":true,"input":[{"role":"user","content":"hi"}]}`, []string{"response.created", "response.output_text.delta", "response.completed"}},
+		{"a response's stream", "/v1/responses", `{"model":"m","stream":true,"input":[{"role":"user","content":"hi"}]}`, []string{"response.created", "response.output_item.added", `"content":[]`, `"status":"in_progress"`, "response.content_part.added", "response.output_text.delta", "response.content_part.done", `"status":"completed"`, "response.completed"}},
+		{"a response's stream of a tool's call", "/v1/responses", `{"model":"m","stream":true,"input":"hi","tools":[{"type":"function","name":"weather"}]}`, []string{"response.output_item.added", `"arguments":""`, "function_call_arguments.delta", `"arguments":"{}"`, "response.completed"}},
 		{"a response with tools", "/v1/responses", `{"model":"m","input":"hi","tools":[{"type":"function","name":"weather"}]}`, []string{`"arguments":"{}"`, `"name":"weather"`}},
 		{"embeddings", "/v1/embeddings", `{"model":"m","input":["a","b"],"dimensions":3}`, []string{`"embedding":[`, `"index":0`, `"index":1`}},
 		{"embeddings in base64", "/v1/embeddings", `{"model":"m","input":"a","dimensions":3,"encoding_format":"base64"}`, []string{`"embedding":"`}},
@@ -109,6 +110,25 @@ func TestRefusals(t *testing.T) {
 			status, body, _ := ask(t, standin.Options{Key: "k"}, tt.path, tt.body, tt.header...)
 			if status != tt.status || !strings.Contains(body, tt.want) {
 				t.Errorf("got %d %s", status, body)
+			}
+		})
+	}
+}
+
+func TestRequestsHaveIDs(t *testing.T) {
+	for _, tt := range []struct {
+		name, path, header, key string
+		status                  int
+	}{
+		{"an answer", "/v1/chat/completions", "X-Request-Id", "k", 200},
+		{"a refusal", "/v1/chat/completions", "X-Request-Id", "another", 401},
+		{"an answer, Anthropic", "/v1/messages", "Request-Id", "k", 200},
+		{"a refusal, Anthropic", "/v1/messages", "Request-Id", "another", 401},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			status, _, header := ask(t, standin.Options{Key: "k"}, tt.path, `{"model":"m"}`, "X-Api-Key", tt.key)
+			if id := header.Get(tt.header); status != tt.status || !strings.HasPrefix(id, "req_") {
+				t.Errorf("got %d with %s %q", status, tt.header, id)
 			}
 		})
 	}
