@@ -48,6 +48,7 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	flight *flight
 	watch  *time.Timer // ends ctx when nothing comes for too long; nil before the request is sent
+	since  time.Time   // when watch began
 	answer *http.Response
 	ended  sync.Once
 }
@@ -97,12 +98,22 @@ func (t *trip) try() bool {
 		}
 	}
 	if t.r.Context().Err() != nil {
-		a.end(snapshot.Abandoned, 0)
+		a.end(a.unanswered(t.p.o.Unheard), 0)
 		t.fail(&problem{class: classClientGone})
 		return true
 	}
 	t.failed(a, why)
 	return false
+}
+
+// unanswered is how an attempt ended whose client left before the first byte. If
+// nobody waits as long as the timeouts are, this is the only word on an upstream
+// that takes requests and never answers.
+func (a *attempt) unanswered(patience time.Duration) snapshot.Outcome {
+	if !a.since.IsZero() && time.Since(a.since) > patience {
+		return snapshot.Failed
+	}
+	return snapshot.Abandoned
 }
 
 // visit notes that a's channel was tried.
@@ -125,6 +136,7 @@ func (t *trip) exchange(a *attempt) cause {
 	if t.ask.Stream {
 		patience = t.p.o.FirstByte
 	}
+	a.since = time.Now()
 	a.watch = time.AfterFunc(patience, func() { a.cancel(errSilent) })
 	answer, err := t.p.transport.RoundTrip(req) //nolint:bodyclose // attempt.close does so
 	if err != nil {

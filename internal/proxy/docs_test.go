@@ -178,6 +178,7 @@ func TestDocumentedLimitsAreKept(t *testing.T) {
 		fmt.Sprintf("| to connect, and for TLS | %d s, and %d s |", seconds(o.Dial), seconds(o.Handshake)),
 		fmt.Sprintf("which comes when all of it is made | %d min |", minutes(o.Whole)),
 		fmt.Sprintf("and is passed on, after its head | %d s |", seconds(o.Refusal)),
+		fmt.Sprintf("unless it had waited %d s for the first byte", seconds(o.Unheard)),
 		fmt.Sprintf("| between two pieces of an answer | %d min |", minutes(o.Idle)),
 		fmt.Sprintf("a token for each %d bytes", proxy.BytesPerToken),
 	)

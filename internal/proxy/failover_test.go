@@ -114,6 +114,50 @@ func stall(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
+// A client that leaves says nothing of an upstream, unless that one had its time.
+func TestClientsThatGiveUp(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		patience time.Duration
+		answer   http.HandlerFunc
+		want     snapshot.Outcome
+	}{
+		{"soon", 10 * time.Second, stall, snapshot.Abandoned},
+		{"after a long silence", time.Millisecond, stall, snapshot.Failed},
+		{"after a head and a long silence", time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			stall(w, r)
+		}, snapshot.Failed},
+		{"in the middle of an answer", time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "data: 1\n\n")
+			_ = http.NewResponseController(w).Flush()
+			stall(w, r)
+		}, snapshot.Abandoned},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			arrived := make(chan struct{})
+			url := upstream(t, func(w http.ResponseWriter, r *http.Request) { close(arrived); tt.answer(w, r) })
+			r := start(t, func(o *proxy.Options) { o.Unheard = tt.patience }, custom("c", url))
+			ctx, leave := context.WithCancel(t.Context())
+			time.AfterFunc(5*time.Second, leave)
+			go func() {
+				<-arrived
+				time.Sleep(100 * time.Millisecond) // longer than the patience that is to end
+				leave()
+			}()
+			if got := r.do(r.request(ctx, chatPath, chatBody)); got.err == nil {
+				t.Errorf("got %+v", got)
+			}
+			if log := r.journal.only(t); log.Error != "client_gone" {
+				t.Errorf("logged %+v", log)
+			}
+			if got := r.router.reported(); len(got) != 1 || got[0].outcome != tt.want {
+				t.Errorf("reported %v, want outcome %d", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestAnswersThatAreNotStreamedMayTakeLonger(t *testing.T) {
 	change := func(o *proxy.Options) { o.FirstByte, o.Whole = 20*time.Millisecond, 10*time.Second }
 	slow := func(w http.ResponseWriter, r *http.Request) {

@@ -43,6 +43,9 @@ type Options struct {
 	FirstByte time.Duration
 	Whole     time.Duration
 	Idle      time.Duration // between two pieces of an answer, on either side; 5m
+	// Unheard is how long an attempt goes without a byte before a client that gives
+	// up counts against the channel; 10s.
+	Unheard time.Duration
 	Refusal   time.Duration // for the body of an answer that failed to begin, after its head; 5s
 	Upload    time.Duration // for a client to send its body; 2m
 
@@ -63,6 +66,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"FirstByte", &o.FirstByte, time.Minute},
 		{"Whole", &o.Whole, 10 * time.Minute},
 		{"Idle", &o.Idle, 5 * time.Minute},
+		{"Unheard", &o.Unheard, 10 * time.Second},
 		{"Refusal", &o.Refusal, 5 * time.Second},
 		{"Upload", &o.Upload, 2 * time.Minute},
 	} {

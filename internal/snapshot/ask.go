@@ -47,9 +47,9 @@ type Outcome uint8
 // The outcomes.
 const (
 	Succeeded Outcome = iota // the upstream answered, if only to refuse the request itself (4xx)
-	Failed                   // it could not be reached, or answered 5xx, or broke off
+	Failed                   // it could not be reached, or answered 5xx, or broke off, or said nothing until the client had waited enough
 	Throttled                // it answered 429
-	Abandoned                // the client went away, or the attempt was never sent: says nothing
+	Abandoned                // the client went away soon or within the answer, or the attempt was never sent: says nothing
 )
 
 // Attempt is one channel to try for a request.
