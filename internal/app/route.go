@@ -160,7 +160,8 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 			return keyring.Open(snapshot.Channels, c.ID, c.APIKey)
 		},
 		Identity:      "routex-" + s.Namespace,
-		AllowUpstream: s.AllowUpstreamCIDRs, MaxAttempts: s.UpstreamAttempts, FirstByte: s.UpstreamTimeout,
+		AllowUpstream: s.AllowUpstreamCIDRs, MaxAttempts: s.UpstreamAttempts,
+		FirstByte: s.UpstreamTimeout, Whole: s.UpstreamWholeTimeout,
 		Log: a.log, Reg: a.reg,
 	}); err != nil {
 		return err

@@ -172,11 +172,13 @@ func TestDocumentedLimitsAreKept(t *testing.T) {
 	o := proxy.Defaults()
 	minutes := func(d time.Duration) int { return int(d / time.Minute) }
 	seconds := func(d time.Duration) int { return int(d / time.Second) }
+	if seconds(o.Whole) <= seconds(o.Budget) {
+		t.Errorf("Whole is %v and Budget %v: no channel can have taken all of it after that", o.Whole, o.Budget)
+	}
 	documents(t,
 		fmt.Sprintf("at most %d MiB, sent within %d minutes, nested no deeper than %d levels", o.MaxBodyBytes>>20, minutes(o.Upload), proxy.MaxDepth),
 		fmt.Sprintf("none after %d s", seconds(o.Budget)),
 		fmt.Sprintf("| to connect, and for TLS | %d s, and %d s |", seconds(o.Dial), seconds(o.Handshake)),
-		fmt.Sprintf("which comes when all of it is made | %d min |", minutes(o.Whole)),
 		fmt.Sprintf("and is passed on, after its head | %d s |", seconds(o.Refusal)),
 		fmt.Sprintf("unless it had waited %d s for the first byte", seconds(o.Unheard)),
 		fmt.Sprintf("| between two pieces of an answer | %d min |", minutes(o.Idle)),

@@ -42,6 +42,11 @@ func (t *trip) failed(a *attempt, why cause) {
 	if why == causeThrottled {
 		outcome = snapshot.Throttled
 	}
+	if why == causeTimeout && !t.ask.Stream && t.extra == 0 && time.Since(t.start) >= t.p.o.Budget {
+		// The wait for a whole answer alone is longer than Budget: without another
+		// channel such a request would never have a second chance.
+		t.extra = len(t.tried)
+	}
 	a.end(outcome, wait)
 	t.last = &problem{class: reason.class, message: reason.message, retry: wait}
 	t.p.metrics.failed(why)

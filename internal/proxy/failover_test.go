@@ -108,6 +108,38 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+func TestOneMoreIsTriedAfterAWholeAnswerDidNotCome(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		silent int // how many channels before the one that answers
+		body   string
+		tried  int
+		status int
+		logged string
+	}{
+		{"the next one answers", 1, chatBody, 2, 200, ""},
+		{"at most once", 2, chatBody, 2, 504, "timeout"},
+		{"not for a stream", 1, `{"model":"m","stream":true}`, 1, 504, "timeout"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var list []*snapshot.Channel
+			for i := range tt.silent {
+				list = append(list, custom(fmt.Sprintf("silent%d", i), upstream(t, stall)))
+			}
+			r := start(t, func(o *proxy.Options) {
+				o.FirstByte, o.Whole, o.Budget = 50*time.Millisecond, 50*time.Millisecond, time.Millisecond
+			}, append(list, custom("good", upstream(t, says("{}"))))...)
+			got := r.post(chatPath, tt.body)
+			if log := r.journal.only(t); got.status != tt.status || log.Error != tt.logged {
+				t.Errorf("got %+v, logged %+v", got, log)
+			}
+			if got := r.router.reported(); len(got) != tt.tried {
+				t.Errorf("reported %v, want %d attempts", got, tt.tried)
+			}
+		})
+	}
+}
+
 // stall reads the request and says nothing until it is over.
 func stall(_ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)

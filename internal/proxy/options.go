@@ -38,8 +38,8 @@ type Options struct {
 	Dial         time.Duration // to connect; 3s
 	Handshake    time.Duration // TLS; 5s
 	// FirstByte is how long a streamed answer may take to begin; 60s. One that is
-	// not streamed comes when all of it is made, and may take Whole: 10m, which is
-	// what the official clients wait for.
+	// not streamed comes when all of it is made, and may take Whole: 5m, half of
+	// what the official clients wait for, so that another channel has a chance.
 	FirstByte time.Duration
 	Whole     time.Duration
 	Idle      time.Duration // between two pieces of an answer, on either side; 5m
@@ -64,7 +64,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"Dial", &o.Dial, 3 * time.Second},
 		{"Handshake", &o.Handshake, 5 * time.Second},
 		{"FirstByte", &o.FirstByte, time.Minute},
-		{"Whole", &o.Whole, 10 * time.Minute},
+		{"Whole", &o.Whole, 5 * time.Minute},
 		{"Idle", &o.Idle, 5 * time.Minute},
 		{"Unheard", &o.Unheard, 10 * time.Second},
 		{"Refusal", &o.Refusal, 5 * time.Second},

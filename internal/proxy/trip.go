@@ -28,6 +28,7 @@ type trip struct {
 	now   *attempt      // that is under way
 	held  *attempt      // whose failing answer is passed on if nothing better comes
 	last  *problem      // why the last attempt has no answer
+	extra int           // how many channels were tried when one more was allowed beyond Budget; 0: none was
 
 	status  int // of the answer; 0 before it began
 	channel string
@@ -42,7 +43,7 @@ func (t *trip) run() {
 		t.fail(refusal)
 		return
 	}
-	for len(t.tried) < t.p.o.MaxAttempts && (len(t.tried) == 0 || time.Since(t.start) < t.p.o.Budget) {
+	for t.mayTry() {
 		refusal := t.next()
 		if t.now == nil {
 			t.giveUp(refusal)
@@ -53,6 +54,12 @@ func (t *trip) run() {
 		}
 	}
 	t.giveUp(nil)
+}
+
+// mayTry reports whether there is room for another attempt.
+func (t *trip) mayTry() bool {
+	n := len(t.tried)
+	return n == 0 || n < t.p.o.MaxAttempts && (n == t.extra || time.Since(t.start) < t.p.o.Budget)
 }
 
 // read takes in the body and reads what routing needs.

@@ -72,6 +72,7 @@ func TestBadSettings(t *testing.T) {
 		{"ALLOW_UPSTREAM_CIDRS=10.1.0.0/8", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "10.1.0.0/8", which has entry 1 with bits set behind its prefix, for which 10.0.0.0/8 may be meant: ` + wantNets},
 		{"ALLOW_UPSTREAM_CIDRS=,", `ROUTEX_ALLOW_UPSTREAM_CIDRS is ",", which has entry 1 that is no network: ` + wantNets},
 		{"ALLOW_UPSTREAM_CIDRS=fe80::1%eth0", `ROUTEX_ALLOW_UPSTREAM_CIDRS is "fe80::1%eth0", which has entry 1 that is no network: ` + wantNets},
+		{"UPSTREAM_WHOLE_TIMEOUT=2h", `ROUTEX_UPSTREAM_WHOLE_TIMEOUT is "2h", which is more than 1h: want 100ms to 1h, such as 1500ms`},
 		{"UPSTREAM_TIMEOUT=0s", `ROUTEX_UPSTREAM_TIMEOUT is "0s", which is less than 100ms: want 100ms to 1h, such as 1500ms`},
 		{"UPSTREAM_ATTEMPTS=0", `ROUTEX_UPSTREAM_ATTEMPTS is "0", which is less than 1: want 1 to 20`},
 		{"REQUEST_LOG_KEEP=30d", `ROUTEX_REQUEST_LOG_KEEP is "30d", which is not a duration: want 0s, or 1m to 100000h, such as 1500ms`},

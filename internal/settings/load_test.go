@@ -68,7 +68,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 		LeaseTTL: 10 * time.Second, PollInterval: time.Second, SourcePoll: time.Second,
 		MaxUnverified: 30 * time.Second, UnverifiedPolicy: settings.PolicyServe, InvalidWait: 200 * time.Millisecond,
 		GuardMaxRemoved: 0.5, GuardMaxRecords: 200_000, GuardMaxBytes: 256 << 20, GuardMaxRecordBytes: 256 << 10, AuditInterval: 15 * time.Second,
-		UpstreamTimeout: time.Minute, UpstreamAttempts: 3, RequestLogKeep: 720 * time.Hour, RequestLogBuffer: 10_000,
+		UpstreamTimeout: time.Minute, UpstreamWholeTimeout: 5 * time.Minute, UpstreamAttempts: 3, RequestLogKeep: 720 * time.Hour, RequestLogBuffer: 10_000,
 		LogFormat: settings.LogText, LogFile: "logs/routex.log", ShutdownTimeout: 15 * time.Second,
 	}
 	if diff := cmp.Diff(fields(want), fields(got)); diff != "" {

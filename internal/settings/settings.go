@@ -46,9 +46,10 @@ type Settings struct {
 
 	AuditInterval time.Duration // 0 for no audit
 
-	UpstreamTimeout    time.Duration  // to the first byte of an answer
-	UpstreamAttempts   int            // at most, for one request
-	AllowUpstreamCIDRs []netip.Prefix // masked; none: public addresses only
+	UpstreamTimeout      time.Duration  // to the first byte of an answer that is streamed
+	UpstreamWholeTimeout time.Duration  // to that of another
+	UpstreamAttempts     int            // at most, for one request
+	AllowUpstreamCIDRs   []netip.Prefix // masked; none: public addresses only
 
 	RequestLogKeep   time.Duration // 0 for ever
 	RequestLogBuffer int           // entries

@@ -162,8 +162,12 @@ var Table = []Descriptor{
 		form: durationOrNever(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.AuditInterval }),
 	},
 	{
-		Name: "upstream-timeout", Default: "1m", Help: "longest wait for a streamed answer of one channel to begin; others may take 10m",
+		Name: "upstream-timeout", Default: "1m", Help: "longest wait for a streamed answer of one channel to begin",
 		form: duration(100*time.Millisecond, time.Hour, func(s *Settings) *time.Duration { return &s.UpstreamTimeout }),
+	},
+	{
+		Name: "upstream-whole-timeout", Default: "5m", Help: "longest wait for an answer that is not streamed, which begins when all of it is made",
+		form: duration(100*time.Millisecond, time.Hour, func(s *Settings) *time.Duration { return &s.UpstreamWholeTimeout }),
 	},
 	{
 		Name: "upstream-attempts", Default: "3", Help: "channels tried for one request at most, before the first byte of an answer",
