@@ -25,7 +25,7 @@ const (
 	causeTimeout   cause = "timeout"   // no answer in time
 	causeAnswer    cause = "answer"    // what came is no answer, or ended before it began
 	causeRedirect  cause = "redirect"  // it sends us elsewhere
-	causeDenied    cause = "denied"    // 401: it does not take the channel's key
+	causeDenied    cause = "denied"    // 401, or another refusal that quotes the channel's key
 	causeThrottled cause = "throttled" // 429
 	causeFailing   cause = "failing"   // 5xx
 	causeWithdrawn cause = "withdrawn" // the channel changed before the request was sent
@@ -49,6 +49,7 @@ type attempt struct {
 	flight *flight
 	watch  *time.Timer // ends ctx when nothing comes for too long; nil before the request is sent
 	since  time.Time   // when watch began
+	key    leak        // what an answer must not hold
 	answer *http.Response
 	ended  sync.Once
 }
@@ -89,12 +90,8 @@ func (t *trip) try() bool {
 	}
 	t.visit(a)
 	if why == "" {
-		if t.deliver(a) {
+		if why = t.deliver(a); why == "" {
 			return true
-		}
-		why = causeAnswer
-		if errors.Is(context.Cause(a.ctx), errSilent) {
-			why = causeTimeout
 		}
 	}
 	if t.r.Context().Err() != nil {
@@ -158,8 +155,8 @@ func (t *trip) exchange(a *attempt) cause {
 	return ""
 }
 
-// request makes what is sent to the upstream. The channel's key is opened here
-// and is nowhere else.
+// request makes what is sent to the upstream. The channel's key is opened here;
+// what is kept of it is what its answer is searched for.
 func (t *trip) request(a *attempt) (*http.Request, cause) {
 	u, err := target(a.Channel, t.ask.Path, t.r.URL.RawQuery)
 	if err != nil {
@@ -176,6 +173,7 @@ func (t *trip) request(a *attempt) (*http.Request, cause) {
 	}
 	header := outgoing(t.r.Header)
 	header["Via"] = []string{viaVersion + t.p.o.Identity}
+	a.key = newLeak(key)
 	authorize(header, a.Channel, t.wire, key)
 	// net/http knows this type of body: it sends a short request in one piece,
 	// and starts anew where an idle connection turns out to be closed.

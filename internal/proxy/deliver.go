@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -22,40 +23,41 @@ var relays = sync.Pool{New: func() any { return new(relay) }}
 
 func (r *relay) free() { relays.Put(r) }
 
-// deliver passes a's answer on. It reports false if the answer ended before its
-// first byte: then nothing was sent, and another channel may take over.
+// deliver passes a's answer on. A cause other than "" says why not: the answer
+// ended before its first byte, or holds the channel's key. Then nothing was sent,
+// and another channel may take over.
 //
 // The head of an answer is sent along with its first byte, not before, for the
 // same reason.
-func (t *trip) deliver(a *attempt) bool {
+func (t *trip) deliver(a *attempt) cause {
 	if t.relay == nil {
 		t.relay, _ = relays.Get().(*relay)
 	}
 	head := a.answer.Header
 	events := strings.HasPrefix(head.Get("Content-Type"), "text/event-stream")
 	t.relay.meter.reset(events, head.Get("Content-Encoding") != "")
-	n, err := a.answer.Body.Read(t.relay.buf[:])
-	for n == 0 && err == nil {
-		n, err = a.answer.Body.Read(t.relay.buf[:])
+	first, err := t.beginning(a)
+	switch {
+	case len(first) > 0 || err == io.EOF:
+	case errors.Is(context.Cause(a.ctx), errSilent):
+		return causeTimeout
+	default:
+		return causeAnswer
 	}
-	if n == 0 && err != io.EOF {
-		return false
+	if a.answer.StatusCode >= http.StatusBadRequest && a.key.inBytes(first) {
+		return causeDenied
 	}
 	t.p.metrics.firstByte.Observe(time.Since(t.start).Seconds())
-	t.writeHead(a.answer)
+	t.writeHead(a)
 	p := passage{trip: t, a: a, control: http.NewResponseController(t.w), flush: events || a.answer.ContentLength < 0}
-	p.run(n, err)
-	return true
+	p.run(first, err)
+	return ""
 }
 
 // writeHead sends status and headers.
-func (t *trip) writeHead(answer *http.Response) {
-	h := t.w.Header()
-	for key, values := range answer.Header {
-		if back(key) {
-			h[key] = values
-		}
-	}
+func (t *trip) writeHead(a *attempt) {
+	answer, h := a.answer, t.w.Header()
+	a.key.copyHeader(h, answer.Header)
 	if n := answer.ContentLength; n >= 0 && answer.StatusCode != http.StatusNoContent {
 		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
 	}
@@ -82,11 +84,11 @@ type passage struct {
 
 var errGone = errors.New("the client is gone")
 
-// run passes on what was read already, n bytes or err, and then the rest.
-func (p *passage) run(n int, err error) {
+// run passes on what was read already, a piece or err, and then the rest.
+func (p *passage) run(piece []byte, err error) {
 	for {
-		if n > 0 {
-			if writeErr := p.write(p.relay.buf[:n]); writeErr != nil {
+		if len(piece) > 0 {
+			if writeErr := p.write(piece); writeErr != nil {
 				err = errGone
 			}
 		}
@@ -94,7 +96,9 @@ func (p *passage) run(n int, err error) {
 			break
 		}
 		p.a.watch.Reset(p.p.o.Idle)
+		var n int
 		n, err = p.a.answer.Body.Read(p.relay.buf[:])
+		piece = p.relay.buf[:n]
 	}
 	if err == io.EOF {
 		p.relay.meter.end()

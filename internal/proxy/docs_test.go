@@ -179,7 +179,7 @@ func TestDocumentedLimitsAreKept(t *testing.T) {
 		fmt.Sprintf("at most %d MiB, sent within %d minutes, nested no deeper than %d levels", o.MaxBodyBytes>>20, minutes(o.Upload), proxy.MaxDepth),
 		fmt.Sprintf("none after %d s", seconds(o.Budget)),
 		fmt.Sprintf("| to connect, and for TLS | %d s, and %d s |", seconds(o.Dial), seconds(o.Handshake)),
-		fmt.Sprintf("and is passed on, after its head | %d s |", seconds(o.Refusal)),
+		fmt.Sprintf("| for the body of one of status 400 or more, its first %d KiB, after its head | %d s |", proxy.MaxRefusal>>10, seconds(o.Refusal)),
 		fmt.Sprintf("unless it had waited %d s for the first byte", seconds(o.Unheard)),
 		fmt.Sprintf("| between two pieces of an answer | %d min |", minutes(o.Idle)),
 		fmt.Sprintf("a token for each %d bytes", proxy.BytesPerToken),

@@ -26,6 +26,7 @@ func Unanswered() []string {
 const (
 	StatusOverloaded = statusOverloaded
 	StatusClientGone = statusClientGone
+	MaxRefusal       = maxRefusal
 	MaxDepth         = maxDepth
 	BytesPerToken    = bytesPerToken
 	Version          = anthropicVersion

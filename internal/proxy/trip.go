@@ -135,8 +135,11 @@ func (t *trip) giveUp(refusal *problem) {
 		a := t.held
 		t.held = nil
 		t.now = a
-		a.watch.Reset(t.p.o.Refusal) // it was stopped when the answer was held
-		if !t.deliver(a) {
+		switch t.deliver(a) {
+		case "":
+		case causeDenied:
+			t.fail(&problem{class: reasons[causeDenied].class, message: reasons[causeDenied].message})
+		default:
 			t.fail(t.last)
 		}
 	case t.last != nil:
