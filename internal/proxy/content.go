@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"strings"
+	"unicode/utf8"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -9,13 +12,30 @@ import (
 // bytesPerToken is what an estimate of tokens divides by.
 const bytesPerToken = 4
 
+const (
+	// maxContent is how deep content within content is read. Each level is looked
+	// at once more than the one around it; what lies deeper is only weighed.
+	maxContent = 8
+	// maxText bounds the text that rules are matched with.
+	maxText = 256 << 10
+)
+
 // reading collects what the messages of one request say. All it reads was
-// checked before, so nothing nests deeper than maxDepth.
+// checked before.
 type reading struct {
 	ask     *snapshot.Ask
-	said    []string // by the user
-	bytes   int      // of all text
-	numbers int      // tokens that were given as numbers
+	first   string          // that the user said: commonly all, so it is no copy
+	said    strings.Builder // the same and more, of two texts or more
+	bytes   int             // of all text
+	numbers int             // tokens that were given as numbers
+}
+
+// text is what the user said, at most maxText bytes.
+func (r *reading) text() string {
+	if r.said.Len() > 0 {
+		return r.said.String()
+	}
+	return r.first
 }
 
 // conversation reads messages, or the input of /v1/responses and
@@ -54,7 +74,7 @@ func (r *reading) message(m gjson.Result) {
 	m.ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "content", "output", "summary":
-			r.content(value, users && key.Str == "content")
+			r.content(value, users && key.Str == "content", 1)
 		case "tool_calls", "function_call":
 			r.bytes += len(value.Raw)
 		case "arguments", "input":
@@ -66,23 +86,25 @@ func (r *reading) message(m gjson.Result) {
 
 // content reads a string or blocks. What a tool answered is in a message of the
 // user, and yet not the user's word.
-func (r *reading) content(c gjson.Result, users bool) {
+func (r *reading) content(c gjson.Result, users bool, depth int) {
 	switch {
 	case c.Type == gjson.String:
 		r.say(c.Str, users)
+	case depth > maxContent:
+		r.bytes += len(c.Raw)
 	case c.IsArray():
 		c.ForEach(func(_, block gjson.Result) bool {
 			if block.Type == gjson.String {
 				r.say(block.Str, users)
 			} else if block.IsObject() {
-				r.block(block, users)
+				r.block(block, users, depth)
 			}
 			return true
 		})
 	}
 }
 
-func (r *reading) block(b gjson.Result, users bool) {
+func (r *reading) block(b gjson.Result, users bool, depth int) {
 	kind := b.Get("type").Str
 	switch kind {
 	case "image", "image_url", "input_image":
@@ -97,7 +119,7 @@ func (r *reading) block(b gjson.Result, users bool) {
 		case "text", "thinking", "refusal":
 			r.say(word(value), users)
 		case "content":
-			r.content(value, false)
+			r.content(value, false, depth+1)
 		case "input":
 			r.bytes += weight(value)
 		case "source":
@@ -127,9 +149,36 @@ func (r *reading) say(s string, users bool) {
 
 func (r *reading) user(s string) {
 	r.bytes += len(s)
-	if s != "" {
-		r.said = append(r.said, s)
+	if s == "" {
+		return
 	}
+	if r.first == "" {
+		r.first = clean(s, maxText)
+		return
+	}
+	room := maxText - max(len(r.first), r.said.Len()) - len("\n")
+	if room <= 0 {
+		return
+	}
+	if r.said.Len() == 0 {
+		r.said.WriteString(r.first)
+	}
+	r.said.WriteByte('\n')
+	r.said.WriteString(clean(s, room))
+}
+
+// clean returns at most n bytes of s as UTF-8.
+func clean(s string, n int) string { return cut(valid(cut(s, n)), n) }
+
+// cut returns at most n bytes of s, and no half of a rune.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for back := 0; back < utf8.UTFMax-1 && n > 0 && !utf8.RuneStart(s[n]); back++ {
+		n--
+	}
+	return s[:n]
 }
 
 // weight is how many bytes of text a value is.

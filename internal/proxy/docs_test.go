@@ -182,6 +182,8 @@ func TestDocumentedLimitsAreKept(t *testing.T) {
 		fmt.Sprintf("| for the body of one of status 400 or more, its first %d KiB, after its head | %d s |", proxy.MaxRefusal>>10, seconds(o.Refusal)),
 		fmt.Sprintf("unless it had waited %d s for the first byte", seconds(o.Unheard)),
 		fmt.Sprintf("| between two pieces of an answer | %d min |", minutes(o.Idle)),
+		fmt.Sprintf("and of that the first %d KiB;", proxy.MaxText>>10),
+		fmt.Sprintf("is read to %d levels", proxy.MaxContent),
 		fmt.Sprintf("a token for each %d bytes", proxy.BytesPerToken),
 	)
 }

@@ -27,6 +27,8 @@ const (
 	StatusOverloaded = statusOverloaded
 	StatusClientGone = statusClientGone
 	MaxRefusal       = maxRefusal
+	MaxText          = maxText
+	MaxContent       = maxContent
 	MaxDepth         = maxDepth
 	BytesPerToken    = bytesPerToken
 	Version          = anthropicVersion

@@ -46,8 +46,8 @@ type Options struct {
 	// Unheard is how long an attempt goes without a byte before a client that gives
 	// up counts against the channel; 10s.
 	Unheard time.Duration
-	Refusal   time.Duration // for the body of an answer of 400 or more, after its head; 5s
-	Upload    time.Duration // for a client to send its body; 2m
+	Refusal time.Duration // for the body of an answer of 400 or more, after its head; 5s
+	Upload  time.Duration // for a client to send its body; 2m
 
 	Log *slog.Logger          // slog.Default()
 	Reg prometheus.Registerer // nil: metrics work but are not exported

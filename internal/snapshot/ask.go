@@ -31,7 +31,7 @@ type Ask struct {
 	Wire      Wire
 	Path      string // route of the data plane, such as /v1/messages
 	Model     string // as the client named it
-	Text      string // what the user's messages say, joined by newlines
+	Text      string // what the user's messages say, joined by newlines; the first 256 KiB of it
 	Tokens    int    // estimate of the whole prompt: a token for four bytes of its text
 	Messages  int    // how many messages there are
 	MaxTokens int    // what the client allows for the answer; 0: it did not say
