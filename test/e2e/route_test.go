@@ -90,7 +90,7 @@ func inSession(session string, way, n int) (path, body string, header []string) 
 func TestSessionsStayWhereTheyAre(t *testing.T) {
 	t.Parallel()
 	const channels, replicas, gone = 10, 3, "c-4"
-	sessions, proved := testkit.Rounds(1000, 10_000), 500
+	sessions, proved := testkit.Rounds(500, 10_000), 500
 	var reached [replicas][]atomic.Pointer[string] // by replica and session
 	for i := range reached {
 		reached[i] = make([]atomic.Pointer[string], sessions)
