@@ -17,7 +17,9 @@
 //     After it an answer that breaks off is cut, so that it never looks whole.
 //   - No credential travels further than it must: the client's stay here, the
 //     channel's go to its own address only, which is checked when it is dialled,
-//     and redirects are not followed.
+//     and redirects are not followed. An upstream that quotes one back is not
+//     passed on: of an answer of status 400 or more 64 KiB are looked at first.
+//   - A request that comes back to the fleet that sent it is refused.
 //   - Every attempt's Done is called exactly once, and every request that was
 //     let in is in the Journal exactly once.
 //   - Once Withdraw has returned, not a byte of a request that was not under way

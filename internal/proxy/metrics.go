@@ -95,7 +95,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	failed := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "routex_proxy_failed_attempts_total",
 		Help: "Attempts at a channel that brought no answer to pass on at once, by cause: key, base_url, address, connect, timeout, " +
-			"answer, redirect, denied (401), throttled (429), failing (5xx), withdrawn (planned anew).",
+			"answer, redirect, denied (401, or the key was quoted), throttled (429), failing (5xx), withdrawn (planned anew).",
 	}, []string{"cause"})
 	for _, c := range causes {
 		m.causes[c] = failed.WithLabelValues(string(c))
