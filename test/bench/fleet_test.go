@@ -1,0 +1,137 @@
+package bench_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
+	"github.com/routex/cachewarmer/test/fleet"
+)
+
+// BenchmarkChange is one change from Redis to the reader, for growth: at one
+// replica that does all, and, for what Redis sends, at 32 that leave out the view.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("records=%d/replicas=1", n), func(b *testing.B) {
+			raw, change := spreadRecords(b, 1, n, nil)
+			follow(b, raw, change)
+		})
+		b.Run(fmt.Sprintf("records=%d/replicas=32", n), func(b *testing.B) {
+			raw, change := spreadRecords(b, 32, n, blind)
+			follow(b, raw, change)
+		})
+	}
+}
+
+// blind makes a view of nothing: 32 real ones of a large set do not fit here.
+func blind(*replica.View, map[snapshot.Kind]*snapshot.Snapshot) (*replica.View, error) {
+	return &replica.View{}, nil
+}
+
+// quiet keeps a fleet from asking by itself for what is to be counted.
+var quiet = map[string]string{
+	"ROUTEX_POLL_INTERVAL": "60s", "ROUTEX_SOURCE_POLL": "60s", "ROUTEX_LEASE_TTL": "10m", "ROUTEX_AUDIT_INTERVAL": "0s", "ROUTEX_MAX_UNVERIFIED": "1h",
+}
+
+// quietFleet is one replica on a Redis of its own.
+func quietFleet(b *testing.B, channels int) (*fleet.Fleet, *redis.Client) {
+	server := testkit.Redis(b)
+	f := fleet.Start(b, fleet.Options{Replicas: 1, Channels: channels, Rules: 50, Redis: server, Env: quiet})
+	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false},"smartInvalidation":{"enabled":false}}`))
+	f.Must(f.Replicas[0].Post("/api/cache/warm", nil))
+	return f, server.Client()
+}
+
+// BenchmarkWarm is POST warm of one replica: where nothing has changed, and
+// where everything has.
+func BenchmarkWarm(b *testing.B) {
+	for _, n := range sizes() {
+		f, raw := quietFleet(b, n)
+		warm := func(b *testing.B, before func()) {
+			var took samples
+			commands, bytes := 0.0, 0.0
+			for b.Loop() {
+				before()
+				count := traffic(b, raw)
+				start := time.Now()
+				f.Must(f.Replicas[0].Post("/api/cache/warm", nil))
+				took = append(took, time.Since(start))
+				c, by := count()
+				commands, bytes = commands+c, bytes+by
+			}
+			took.report(b)
+			b.ReportMetric(commands/float64(len(took)), "redis-commands/op")
+			b.ReportMetric(bytes/float64(len(took)), "redis-B/op")
+		}
+		b.Run(fmt.Sprintf("records=%d/what=nothing-new", n), func(b *testing.B) { warm(b, func() {}) })
+		b.Run(fmt.Sprintf("records=%d/what=all-new", n), func(b *testing.B) {
+			warm(b, func() { f.Exec("UPDATE channels SET weight = weight + 1") })
+		})
+	}
+}
+
+// BenchmarkWrite is from sending a write to the API of one replica until the
+// last of 32 serves it, with the SQL transaction and the load that lie between,
+// and how often the source was loaded for it.
+func BenchmarkWrite(b *testing.B) {
+	f := fleet.Start(b, fleet.Options{Replicas: 32, Channels: 1000, Rules: 50, Redis: testkit.Redis(b), Env: map[string]string{"ROUTEX_AUDIT_INTERVAL": "0s"}})
+	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false}}`))
+	b.Run("replicas=32", func(b *testing.B) {
+		var took samples
+		loads := f.Loads()
+		loading := f.Metric("routex_source_load_duration_seconds_sum")
+		for i := 0; b.Loop(); i++ {
+			id, weight := fleet.ChannelID(i%1000), 100+i
+			start := time.Now()
+			answered := make(chan error, 1)
+			go func() {
+				a, err := f.Replicas[0].Do(b.Context(), http.MethodPut, "/api/channels/"+id, map[string]any{"weight": weight})
+				if err == nil && !a.Success {
+					err = fmt.Errorf("status %d: %s", a.Status, a.Body)
+				}
+				answered <- err
+			}()
+			for _, r := range f.Replicas {
+				for channelOf(r.Serving(), id).Weight != weight {
+					if time.Since(start) > patience {
+						b.Fatalf("%s does not serve change %d", r.ID, i)
+					}
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+			took = append(took, time.Since(start))
+			if err := <-answered; err != nil {
+				b.Fatal(err)
+			}
+		}
+		n := float64(f.Loads() - loads)
+		took.report(b)
+		b.ReportMetric(n/float64(len(took)), "loads/op")
+		b.ReportMetric(1000*(f.Metric("routex_source_load_duration_seconds_sum")-loading)/max(1, n), "load-ms")
+	})
+}
+
+// BenchmarkIdle is what a replica costs Redis while nothing happens, with the
+// settings as they come.
+func BenchmarkIdle(b *testing.B) {
+	const replicas = 3
+	server := testkit.Redis(b)
+	f := fleet.Start(b, fleet.Options{Replicas: replicas, Channels: 100, Rules: 50, Redis: server})
+	f.WaitReady()
+	raw := server.Client()
+	for b.Loop() {
+		count := traffic(b, raw)
+		start := time.Now()
+		time.Sleep(6 * time.Second)
+		commands, bytes := count()
+		perMinute := time.Minute.Seconds() / time.Since(start).Seconds() / replicas
+		b.ReportMetric(commands*perMinute, "redis-commands/replica-min")
+		b.ReportMetric(bytes*perMinute, "redis-B/replica-min")
+	}
+}

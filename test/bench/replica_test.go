@@ -1,0 +1,121 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/routex/cachewarmer/internal/replica"
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// BenchmarkApply is what a replica's process spends on one changed record: look,
+// pull, view, indexes, install. The Redis of this one costs nothing.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range sizes() {
+		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
+			s, c := serveShelf(b, sets(b, n), nil)
+			set := s.now[snapshot.Channels].Set
+			id := set.IDs()[n/2]
+			deltas := []snapshot.Delta{changed(b, set, id, 50), changed(b, set, id, 51)}
+			states := []*snapshot.Set{set.Apply(deltas[0]), set.Apply(deltas[1])}
+			runtime.GC()
+			i, spent := 0, cpu(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				tag := s.put(snapshot.Channels, states[i%2], deltas[i%2])
+				c.Ring()
+				wait(b, c, tag)
+				i++
+			}
+			b.ReportMetric(float64((cpu(b)-spent).Microseconds())/float64(i), "cpu-us/op")
+		})
+	}
+}
+
+// cpu is what this process has used of the processors.
+func cpu(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkHeap is the memory of all that a replica keeps: records as they came,
+// records decoded, indexes, rules.
+func BenchmarkHeap(b *testing.B) {
+	runtime.KeepAlive(fresh(b, 100, 50, 50)) // what a process makes once is not the view's
+	for _, of := range []struct {
+		name                    string
+		channels, models, rules int
+	}{
+		{"reference", 100, 500, 50}, {"1000", 1000, 50, 50}, {fmt.Sprint(large()), large(), large() / 100, 50},
+	} {
+		b.Run("set="+of.name, func(b *testing.B) {
+			before := heap()
+			c := fresh(b, of.channels, of.models, of.rules)
+			grew := heap() - before
+			for b.Loop() {
+				c.Current()
+			}
+			runtime.KeepAlive(c)
+			b.ReportMetric(float64(grew), "heap-B")
+			b.ReportMetric(float64(grew)/float64(of.channels), "heap-B/channel")
+		})
+	}
+}
+
+// fresh serves records that nothing else holds on to: they come as Redis would
+// give them, each with text of its own, and the shelf forgets them.
+func fresh(b *testing.B, channels, models, rules int) *replica.Cache {
+	s, c := serveShelf(b, assemble(b, catalog(b, channels, models, rules)), nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now, s.last = nil, snapshot.Delta{}
+	return c
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// BenchmarkStart is from nothing to ready, on a Redis that is warm. The peer
+// reads the channels with HGETALL and decodes all of them, one after the other.
+func BenchmarkStart(b *testing.B) {
+	for _, n := range sizes() {
+		r := newRig(b)
+		r.publish(sets(b, n))
+		tag := r.current[snapshot.Channels].Tag
+		key := r.st.Keys().Snapshot(snapshot.Channels)
+		b.Run(fmt.Sprintf("records=%d/who=ours", n), func(b *testing.B) {
+			own := *r
+			own.tb = b
+			for b.Loop() {
+				wait(b, own.follow(nil, nil), tag)
+			}
+		})
+		b.Run(fmt.Sprintf("records=%d/who=hgetall+decode", n), func(b *testing.B) {
+			for b.Loop() {
+				all, err := r.raw.HGetAll(context.Background(), key).Result()
+				if err != nil {
+					b.Fatal(err)
+				}
+				for id, body := range all {
+					if _, err := snapshot.DecodeChannel(id, body); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
