@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -211,4 +212,27 @@ func traffic(tb testing.TB, c redis.UniversalClient) func() (commands, bytes flo
 		now := read()
 		return float64(now[0] - b[0] - own[0]), float64(now[1] + now[2] - b[1] - b[2] - own[1] - own[2])
 	}
+}
+
+// idle is what a server is asked for in a second while nothing happens, for
+// what takes so long that it would count.
+type idle struct{ commands, bytes float64 }
+
+func idling(tb testing.TB, c redis.UniversalClient) idle {
+	tb.Helper()
+	const lasts = 1200 * time.Millisecond
+	count := traffic(tb, c)
+	start := time.Now()
+	time.Sleep(lasts)
+	commands, bytes := count()
+	took := time.Since(start).Seconds()
+	return idle{commands / took, bytes / took}
+}
+
+// patient is a client that waits for a Redis that is kept busy.
+func patient(s *testkit.RedisServer, tb testing.TB) *redis.Client {
+	tb.Helper()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr(), ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience})
+	tb.Cleanup(func() { _ = c.Close() })
+	return c
 }

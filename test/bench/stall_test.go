@@ -22,7 +22,7 @@ import (
 // longest time one took. It is a process of its own, so that what keeps us busy
 // is not taken for what keeps Redis busy.
 func pinger() {
-	c := redis.NewClient(&redis.Options{Addr: os.Getenv("ROUTEX_BENCH_ADDR"), PoolSize: 1})
+	c := redis.NewClient(&redis.Options{Addr: os.Getenv("ROUTEX_BENCH_ADDR"), PoolSize: 1, ReadTimeout: patience})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -78,7 +78,7 @@ func (r *rig) stall(b *testing.B, do func()) (longest time.Duration, rise int64)
 	before := info(b, r.raw, "used_memory")[0]
 	peak, done := before, make(chan struct{})
 	var wg sync.WaitGroup
-	watch := r.server.Client()
+	watch := patient(r.server, b)
 	wg.Go(func() {
 		for {
 			select {
@@ -143,7 +143,7 @@ func oneScript(b *testing.B, r *rig, set *snapshot.Set) {
 		body, _ := set.Get(id)
 		args = append(args, id, body)
 	}
-	if err := r.raw.Eval(context.Background(), script, []string{"all"}, args...).Err(); err != nil {
+	if err := patient(r.server, b).Eval(context.Background(), script, []string{"all"}, args...).Err(); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -168,7 +168,7 @@ func startAll(b *testing.B, r *rig) {
 func hgetallAll(b *testing.B, r *rig) {
 	var wg sync.WaitGroup
 	for range 32 {
-		c := r.server.Client()
+		c := patient(r.server, b)
 		wg.Go(func() {
 			if _, err := c.HGetAll(context.Background(), r.st.Keys().Snapshot(snapshot.Channels)).Result(); err != nil {
 				b.Error(err)
