@@ -9,7 +9,7 @@ import (
 )
 
 // patience bounds what is waited for. A busy machine needs a small part of it.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // samples are durations of one benchmark.
 type samples []time.Duration

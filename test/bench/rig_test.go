@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -103,9 +103,7 @@ func (r *rig) send(changes ...snapshot.Change) snapshot.Tag {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	for kind, snap := range out.Snapshots {
-		r.current[kind] = snap
-	}
+	maps.Copy(r.current, out.Snapshots)
 	return r.current[snapshot.Channels].Tag
 }
 
@@ -212,21 +210,6 @@ func traffic(tb testing.TB, c redis.UniversalClient) func() (commands, bytes flo
 		now := read()
 		return float64(now[0] - b[0] - own[0]), float64(now[1] + now[2] - b[1] - b[2] - own[1] - own[2])
 	}
-}
-
-// idle is what a server is asked for in a second while nothing happens, for
-// what takes so long that it would count.
-type idle struct{ commands, bytes float64 }
-
-func idling(tb testing.TB, c redis.UniversalClient) idle {
-	tb.Helper()
-	const lasts = 1200 * time.Millisecond
-	count := traffic(tb, c)
-	start := time.Now()
-	time.Sleep(lasts)
-	commands, bytes := count()
-	took := time.Since(start).Seconds()
-	return idle{commands / took, bytes / took}
 }
 
 // patient is a client that waits for a Redis that is kept busy.

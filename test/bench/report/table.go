@@ -10,7 +10,7 @@ import (
 // table is TABLE.md.
 func (f *figures) table(about string) string {
 	var b strings.Builder
-	b.WriteString("# What it costs, beside what people would use instead\n\nMade by `scripts/bench`. Medians of ")
+	b.WriteString("# What it costs, beside what people would use instead\n\nMade by `scripts/bench`. Medians of up to ")
 	fmt.Fprintf(&b, "%d interleaved rounds; sets called large have %s records. Read the ratios: a busy machine is busy for all of them.\n\n", f.rounds(), thousands(f.large))
 	for line := range strings.Lines(about) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok {
