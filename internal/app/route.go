@@ -118,8 +118,8 @@ func (s smart) Models(ctx context.Context) ([]*snapshot.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*snapshot.Model, 0, len(v.Models))
-	for _, m := range v.Models {
+	all := make([]*snapshot.Model, 0, v.Models.Len())
+	for _, m := range v.Models.All() {
 		all = append(all, m)
 	}
 	slices.SortFunc(all, func(a, b *snapshot.Model) int { return strings.Compare(a.ID, b.ID) })
@@ -176,7 +176,7 @@ func (a *App) installed(v *replica.View) {
 	if a.proxy == nil {
 		return
 	}
-	a.proxy.Withdraw(func(c *snapshot.Channel) bool { return v.Channels[c.ID] == c })
+	a.proxy.Withdraw(func(c *snapshot.Channel) bool { return v.Channels.At(c.ID) == c })
 }
 
 // invalidated drops what the LoadBalancer remembers of channels that somebody

@@ -21,6 +21,7 @@ import (
 
 	"github.com/routex/cachewarmer/internal/audit"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -223,7 +224,7 @@ func TestWhatIsFoundAndWhatIsDone(t *testing.T) {
 		{"a compiled record that is gone", func(r *rig) { delete(r.compiled, "c2") }, "c2: served against copy: (the whole record)", 0, true, ""},
 		{"a compiled record too many", func(r *rig) { r.compiled["c9"] = &snapshot.Channel{ID: "c9"} }, "c9: served against copy: (the whole record)", 0, true, ""},
 		{
-			"the text in memory, and what was made of it", func(r *rig) { r.set["c2"], r.compiled["c2"].Weight = text("c2", 9), 9 },
+			"the text in memory, and what was made of it", func(r *rig) { testkit.Overwrite(r.set["c2"], text("c2", 9)); r.compiled["c2"].Weight = 9 },
 			"c2: redis against copy: weight; c2: redis against source: weight", 0, true, "",
 		},
 		{"a record in Redis", func(r *rig) { r.redis.Records["c2"] = text("c2", 9) }, "c2: redis against copy: weight", 0, false, "channels damaged=true"},

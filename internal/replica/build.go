@@ -2,7 +2,9 @@ package replica
 
 import (
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -13,10 +15,10 @@ import (
 // snapshots to the result, so a Build sees to the records and Faults only.
 type Build func(prev *View, changed map[snapshot.Kind]*snapshot.Snapshot) (*View, error)
 
-// BuildView is the Build used by default. It makes the maps of changed kinds
-// anew and decodes the records that differ. A record that does not decode is
-// named in Faults and keeps its last good version, if prev has one. A kind of
-// which nothing decodes is an error.
+// BuildView is the Build used by default. It decodes the records that differ and
+// shares all others with prev. A record that does not decode is named in Faults
+// and keeps its last good version, if prev has one. A kind of which nothing
+// decodes is an error.
 func BuildView(prev *View, changed map[snapshot.Kind]*snapshot.Snapshot) (*View, error) {
 	next := &View{}
 	if prev == nil {
@@ -47,56 +49,88 @@ func (v *View) decode(prev *View, kind snapshot.Kind, set *snapshot.Set) (err er
 	case snapshot.RoutingRules:
 		v.Rules, faults, err = decodeAll(prev, kind, set, prev.Rules, snapshot.DecodeRule)
 	case snapshot.Analytics:
-		old := map[string]*snapshot.Summary{}
+		var old, all *snapshot.Records[*snapshot.Summary]
 		if prev.Summary != nil {
-			old[snapshot.AnalyticsID] = prev.Summary
+			old = snapshot.NewRecords(map[string]*snapshot.Summary{snapshot.AnalyticsID: prev.Summary})
 		}
-		var all map[string]*snapshot.Summary
 		all, faults, err = decodeAll(prev, kind, set, old, snapshot.DecodeSummary)
-		v.Summary = all[snapshot.AnalyticsID]
+		v.Summary = all.At(snapshot.AnalyticsID)
 	}
 	v.Faults = append(v.Faults, faults...)
 	return err
 }
 
-// decodeAll decodes set, and takes from old the records whose JSON is the same
-// as in prev's set and those that no longer decode.
-func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old map[string]*T,
+// decodeAll returns the records of set. It takes from old those whose JSON is the
+// same as in prev's set, which it does not look at, and those that no longer
+// decode.
+func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old *snapshot.Records[*T],
 	decode func(id, body string) (*T, error),
-) (map[string]*T, []snapshot.Fault, error) {
-	broken := map[string]bool{} // old holds an earlier version of these than prev's set
-	for _, f := range faultsOf(prev, kind) {
-		broken[f.ID] = true
-	}
+) (*snapshot.Records[*T], []snapshot.Fault, error) {
 	var was *snapshot.Set
 	if snap := prev.Snapshot(kind); snap != nil {
 		was = snap.Set
 	}
-	out := make(map[string]*T, set.Len())
-	var faults []snapshot.Fault
-	for _, id := range set.IDs() {
-		body, _ := set.Get(id)
-		last, had := old[id]
-		if had && was != nil && !broken[id] {
-			if before, ok := was.Get(id); ok && before == body {
-				out[id] = last
-				continue
-			}
-		}
+	fresh, gone, faults := map[string]*T{}, []string(nil), []snapshot.Fault(nil)
+	for id, body := range changedBodies(prev, kind, set, was) {
 		rec, err := decodeOne(id, body, decode)
 		if err == nil {
-			out[id] = rec
+			fresh[id] = rec
 			continue
 		}
-		if had {
-			out[id] = last
-		}
+		_, had := old.Get(id)
 		faults = append(faults, snapshot.Fault{Kind: kind, ID: id, Reason: err.Error(), Kept: had})
 	}
-	if len(out) == 0 && len(faults) > 0 {
+	if old.Len() > 0 {
+		gone = absent(set, was, old)
+	}
+	out := old.With(fresh, gone)
+	if out.Len() == 0 && len(faults) > 0 {
 		return nil, nil, fmt.Errorf("none of %d records can be decoded, such as %s: %w", len(faults), faults[0].Reason, snapshot.ErrInvalid)
 	}
+	slices.SortFunc(faults, func(a, b snapshot.Fault) int { return strings.Compare(a.ID, b.ID) })
 	return out, faults, nil
+}
+
+// changedBodies yields what of set prev has not been made of: what differs from
+// was, and what prev holds an earlier version of.
+func changedBodies(prev *View, kind snapshot.Kind, set, was *snapshot.Set) iter.Seq2[string, string] {
+	return func(yield func(id, body string) bool) {
+		broken := map[string]bool{}
+		for _, f := range prev.Faults {
+			if f.Kind == kind {
+				broken[f.ID] = true
+			}
+		}
+		for c := range set.Since(was) {
+			if delete(broken, c.ID); c.Has && !yield(c.ID, c.Is) {
+				return
+			}
+		}
+		for id := range broken {
+			if body, ok := set.Get(id); ok && !yield(id, body) {
+				return
+			}
+		}
+	}
+}
+
+// absent lists the records of old, made of was, that set has no more. Without
+// was it looks at each.
+func absent[T comparable](set, was *snapshot.Set, old *snapshot.Records[T]) (ids []string) {
+	if was != nil {
+		for c := range set.Since(was) {
+			if !c.Has {
+				ids = append(ids, c.ID)
+			}
+		}
+		return ids
+	}
+	for id := range old.All() {
+		if _, ok := set.Get(id); !ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // decodeOne turns a panic of decode into an error, so that one record cannot

@@ -71,7 +71,7 @@ func TestABrokenRecordDoesNotHoldBackTheOthers(t *testing.T) {
 			return c.Current()
 		}
 		v := step(2, map[string]string{"c1": "{", "c2": channel("c2", 2), "c3": channel("c9", 2)})
-		if len(v.Channels) != 2 || v.Channels["c1"].UpdatedAt != 1 || v.Channels["c2"].UpdatedAt != 2 {
+		if v.Channels.Len() != 2 || v.Channels.At("c1").UpdatedAt != 1 || v.Channels.At("c2").UpdatedAt != 2 {
 			t.Errorf("channels are %v, want the last good c1 and the new c2", v.Channels)
 		}
 		if len(v.Faults) != 2 || v.Faults[0].ID != "c1" || !v.Faults[0].Kept || v.Faults[1].ID != "c3" || v.Faults[1].Kept {
@@ -86,19 +86,19 @@ func TestABrokenRecordDoesNotHoldBackTheOthers(t *testing.T) {
 			t.Errorf("Faults = %+v after other kinds changed, want the same two", v.Faults)
 		}
 		v = step(3, map[string]string{"c1": "{", "c2": channel("c2", 3)})
-		if len(v.Faults) != 1 || v.Channels["c1"].UpdatedAt != 1 {
-			t.Errorf("Faults = %+v, c1 at %d; want c1 still kept", v.Faults, v.Channels["c1"].UpdatedAt)
+		if len(v.Faults) != 1 || v.Channels.At("c1").UpdatedAt != 1 {
+			t.Errorf("Faults = %+v, c1 at %d; want c1 still kept", v.Faults, v.Channels.At("c1").UpdatedAt)
 		}
-		if v = step(4, map[string]string{"c1": "{"}); len(v.Channels) != 1 {
+		if v = step(4, map[string]string{"c1": "{"}); v.Channels.Len() != 1 {
 			t.Errorf("channels are %v, want only the kept one", v.Channels)
 		}
-		if v = step(5, map[string]string{"c1": channel("c1", 5)}); len(v.Faults) != 0 || v.Channels["c1"].UpdatedAt != 5 {
-			t.Errorf("after its mending: %+v, %+v", v.Channels["c1"], v.Faults)
+		if v = step(5, map[string]string{"c1": channel("c1", 5)}); len(v.Faults) != 0 || v.Channels.At("c1").UpdatedAt != 5 {
+			t.Errorf("after its mending: %+v, %+v", v.Channels.At("c1"), v.Faults)
 		}
 		if got := log.with("quarantined"); len(got) != 2 {
 			t.Errorf("quarantine logged %d times, want once for each record: %q", len(got), got)
 		}
-		if v = step(6, map[string]string{"c7": "{"}); len(v.Channels) != 1 || !v.Stale(snapshot.Channels) {
+		if v = step(6, map[string]string{"c7": "{"}); v.Channels.Len() != 1 || !v.Stale(snapshot.Channels) {
 			t.Errorf("a kind of which nothing decodes was taken: %v", v.Channels)
 		}
 	})

@@ -113,13 +113,19 @@ func (s *slot) lift(g pulled) (pulled, bool) {
 }
 
 // changes leaves out of chosen what base already shows: it was only read again
-// to be sure of it. What is damaged there is not left out.
+// to be sure of it. What was read whole shares the texts that are there already.
+// What is damaged there is neither left out nor shared.
 func changes(base *View, chosen map[snapshot.Kind]pulled, damaged []snapshot.Kind) map[snapshot.Kind]*snapshot.Snapshot {
 	out := make(map[snapshot.Kind]*snapshot.Snapshot, len(chosen))
 	for kind, g := range chosen {
 		was := base.Snapshot(kind)
-		if was == nil || slices.Contains(damaged, kind) || (was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag || was.Meta.Order != g.snap.Meta.Order)) {
+		switch {
+		case was == nil || slices.Contains(damaged, kind):
 			out[kind] = g.snap
+		case was != g.snap && (was.Tag == "" || was.Tag != g.snap.Tag || was.Meta.Order != g.snap.Meta.Order):
+			next := *g.snap
+			next.Set = next.Set.Sharing(was.Set)
+			out[kind] = &next
 		}
 	}
 	return out

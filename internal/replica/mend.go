@@ -28,9 +28,9 @@ func (v *View) IDs(kind snapshot.Kind) []string {
 	return out
 }
 
-func keys[T any](m map[string]T) []string {
-	out := make([]string, 0, len(m))
-	for id := range m {
+func keys[T comparable](recs *snapshot.Records[T]) []string {
+	out := make([]string, 0, recs.Len())
+	for id := range recs.All() {
 		out = append(out, id)
 	}
 	return out
@@ -46,11 +46,11 @@ func (v *View) Text(kind snapshot.Kind, id string) (string, bool) {
 	ok := false
 	switch kind {
 	case snapshot.Channels:
-		record, ok = v.Channels[id]
+		record, ok = v.Channels.Get(id)
 	case snapshot.Models:
-		record, ok = v.Models[id]
+		record, ok = v.Models.Get(id)
 	case snapshot.RoutingRules:
-		record, ok = v.Rules[id]
+		record, ok = v.Rules.Get(id)
 	case snapshot.Analytics:
 		record, ok = v.Summary, v.Summary != nil && id == snapshot.AnalyticsID
 	}

@@ -8,10 +8,10 @@ import (
 
 	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
-// keep holds the records of a set that a test means to corrupt: NewSet owns
-// them, so nothing but a test has both.
+// keep holds the records of a set that a test means to corrupt.
 func keep(kind snapshot.Kind, rev int64) (map[string]string, *snapshot.Snapshot) {
 	recs := records(kind, rev)
 	recs["c2"] = channel("c2", rev)
@@ -29,7 +29,7 @@ func TestMend(t *testing.T) {
 			st.publish(7)
 			c := start(t, st, nil)
 			st.set(func(f *fakeStore) { f.headErr = errDown })
-			c.Current().Channels["c1"].UpdatedAt = 1
+			c.Current().Channels.At("c1").UpdatedAt = 1
 			pulls := st.pulled(kind)
 			done, err := c.Mend(kind, st.tags()[kind])
 			if done != "built again" || err != nil {
@@ -52,10 +52,10 @@ func TestMend(t *testing.T) {
 			})
 			c := start(t, st, nil)
 			_, good := keep(kind, 7)
-			c.Current().Channels["c2"].UpdatedAt = 3                   // its text is sound: nobody must take it for unchanged
+			c.Current().Channels.At("c2").UpdatedAt = 3                // its text is sound: nobody must take it for unchanged
 			st.set(func(f *fakeStore) { f.data.content[kind] = good }) // what Redis still has
-			recs["c1"] = channel("c1", 3)                              // the text in memory
-			c.Current().Channels["c1"].UpdatedAt = 3                   // and what was compiled
+			testkit.Overwrite(recs["c1"], channel("c1", 3))            // the text in memory
+			c.Current().Channels.At("c1").UpdatedAt = 3                // and what was compiled
 			if done, err := c.Mend(kind, bad.Tag); done != "pulled whole" || err != nil {
 				t.Errorf("Mend() = %q, %v", done, err)
 			}
@@ -64,7 +64,7 @@ func TestMend(t *testing.T) {
 			if got := c.Current().Snapshot(kind); got != good {
 				t.Error("the copy is not the one that was pulled")
 			}
-			if got := c.Current().Channels["c2"].UpdatedAt; got != 7 {
+			if got := c.Current().Channels.At("c2").UpdatedAt; got != 7 {
 				t.Errorf("a compiled record of the damaged copy lives on: %d", got)
 			}
 			if haves := st.haves.get(); haves[len(haves)-1] != nil {
@@ -88,8 +88,8 @@ func TestMend(t *testing.T) {
 			src := &fakeSource{}
 			src.rev.Store(7)
 			c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
-			recs["c1"] = channel("c1", 3)
-			c.Current().Channels["c1"].UpdatedAt = 3
+			testkit.Overwrite(recs["c1"], channel("c1", 3))
+			c.Current().Channels.At("c1").UpdatedAt = 3
 			st.set(func(f *fakeStore) { f.headErr = errDown })
 			if done, _ := c.Mend(kind, bad.Tag); done != "pulled whole" {
 				t.Errorf("Mend() = %q", done)
@@ -138,12 +138,12 @@ func TestMend(t *testing.T) {
 			st.put(kind, map[string]string{"c1": channel("c1", 7), "c2": `{"id":"c2"`}, snapshot.Order{Lineage: lineage, Revision: 9})
 			c.Ring()
 			synctest.Wait()
-			c.Current().Channels["c1"].UpdatedAt = 1
+			c.Current().Channels.At("c1").UpdatedAt = 1
 			if done, err := c.Mend(kind, st.tags()[kind]); done != "built again" || err != nil {
 				t.Errorf("Mend() = %q, %v", done, err)
 			}
 			v := c.Current()
-			if v.Channels["c1"].UpdatedAt != 7 || v.Channels["c2"] == nil || len(v.Faults) != 1 || !v.Faults[0].Kept {
+			if v.Channels.At("c1").UpdatedAt != 7 || v.Channels.At("c2") == nil || len(v.Faults) != 1 || !v.Faults[0].Kept {
 				t.Errorf("it serves %+v with the faults %+v", v.Channels, v.Faults)
 			}
 		})

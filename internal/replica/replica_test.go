@@ -92,11 +92,11 @@ func revOf(v *replica.View, kind snapshot.Kind) int64 {
 	}
 	switch kind {
 	case snapshot.Channels:
-		return v.Channels["c1"].UpdatedAt
+		return v.Channels.At("c1").UpdatedAt
 	case snapshot.Models:
-		return int64(*v.Models["gpt"].InputPerMillion)
+		return int64(*v.Models.At("gpt").InputPerMillion)
 	case snapshot.RoutingRules:
-		return v.Rules["r1"].UpdatedAt
+		return v.Rules.At("r1").UpdatedAt
 	}
 	return v.Summary.Requests
 }

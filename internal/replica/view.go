@@ -9,12 +9,12 @@ import (
 // View is everything this replica serves at one moment. It is immutable, and
 // so is all it points to: whoever holds one may read it for ever.
 type View struct {
-	Channels map[string]*snapshot.Channel // by id
-	Models   map[string]*snapshot.Model   // by id
-	Rules    map[string]*snapshot.Rule    // by id
-	Summary  *snapshot.Summary            // nil until analytics was loaded
+	Channels *snapshot.Records[*snapshot.Channel]
+	Models   *snapshot.Records[*snapshot.Model]
+	Rules    *snapshot.Records[*snapshot.Rule]
+	Summary  *snapshot.Summary // nil until analytics was loaded
 	// Faults names the records that could not be decoded. Where Kept is set the
-	// last good version is in the maps above, else the record is missing there.
+	// last good version is among the records above, else the record is missing there.
 	Faults []snapshot.Fault
 	// Compiled is what Options.Compile made of the view; nil without it, and until
 	// there are channels.

@@ -15,7 +15,7 @@ func Fingerprint(id, body string) Digest { return hashRecord(id, body) }
 // Recount hashes every record anew. It gives Digest, unless the memory under
 // the set was changed.
 func (s *Set) Recount() (sum Digest) {
-	for id, body := range s.recs {
+	for id, body := range s.recs.All() {
 		sum += hashRecord(id, body)
 	}
 	return sum

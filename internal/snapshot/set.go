@@ -2,7 +2,7 @@ package snapshot
 
 import (
 	"fmt"
-	"maps"
+	"iter"
 	"slices"
 	"strconv"
 	"sync"
@@ -39,7 +39,7 @@ func hashRecord(id, body string) Digest {
 // canonical JSON. It is immutable.
 type Set struct {
 	kind   Kind
-	recs   map[string]string
+	recs   *Records[string]
 	digest Digest
 	bytes  int
 
@@ -47,9 +47,9 @@ type Set struct {
 	ids  []string
 }
 
-// NewSet returns a set that owns recs: the caller must not touch it again.
+// NewSet returns a set of recs, which stays the caller's.
 func NewSet(kind Kind, recs map[string]string) *Set {
-	s := &Set{kind: kind, recs: recs}
+	s := &Set{kind: kind, recs: NewRecords(recs)}
 	for id, body := range recs {
 		s.digest += hashRecord(id, body)
 		s.bytes += len(id) + len(body)
@@ -61,7 +61,7 @@ func NewSet(kind Kind, recs map[string]string) *Set {
 func (s *Set) Kind() Kind { return s.kind }
 
 // Len is the number of records.
-func (s *Set) Len() int { return len(s.recs) }
+func (s *Set) Len() int { return s.recs.Len() }
 
 // Bytes is the length of all ids and bodies together.
 func (s *Set) Bytes() int { return s.bytes }
@@ -71,14 +71,19 @@ func (s *Set) Digest() Digest { return s.digest }
 
 // Get returns the JSON of record id.
 func (s *Set) Get(id string) (string, bool) {
-	body, ok := s.recs[id]
-	return body, ok
+	return s.recs.Get(id)
 }
 
 // IDs returns the record ids in rising order, made on the first call. The
 // slice is shared and must not be changed.
 func (s *Set) IDs() []string {
-	s.once.Do(func() { s.ids = slices.Sorted(maps.Keys(s.recs)) })
+	s.once.Do(func() {
+		s.ids = make([]string, 0, s.Len())
+		for id := range s.recs.All() {
+			s.ids = append(s.ids, id)
+		}
+		slices.Sort(s.ids)
+	})
 	return s.ids
 }
 
@@ -110,55 +115,69 @@ func (d Delta) Bytes() int {
 	return n
 }
 
-// Diff returns what turns old into next. A nil old counts as empty.
+// Since yields each record that is not in s as it was in before, in no order. A
+// nil before counts as empty.
+//
+//	cost  by the changes, where Apply led from one to the other; else a look at
+//	      each record
+func (s *Set) Since(before *Set) iter.Seq[Changed[string]] {
+	if before == nil {
+		before = &Set{}
+	}
+	return s.recs.Since(before.recs)
+}
+
+// Diff returns what turns old into next, at the cost of Since. A nil old counts
+// as empty.
 func Diff(old, next *Set) Delta {
 	d := Delta{Set: map[string]string{}, Prev: map[string]string{}}
-	var before map[string]string
-	if old != nil {
-		before = old.recs
-	}
-	for id, body := range next.recs {
-		was, had := before[id]
-		if had && was == body {
-			continue
+	for c := range next.Since(old) {
+		if c.Has {
+			d.Set[c.ID] = c.Is
+		} else {
+			d.Removed = append(d.Removed, c.ID)
 		}
-		d.Set[id] = body
-		if had {
-			d.Prev[id] = was
-		}
-	}
-	for id, was := range before {
-		if _, stays := next.recs[id]; !stays {
-			d.Removed = append(d.Removed, id)
-			d.Prev[id] = was
+		if c.Had {
+			d.Prev[c.ID] = c.Was
 		}
 	}
 	slices.Sort(d.Removed)
 	return d
 }
 
-// Apply returns the set that d makes of s; s stays as it is. The cost is one
-// copy of the map.
+// Apply returns the set that d makes of s; s stays as it is. The cost is that of
+// Records.With: what is not in d is shared.
 func (s *Set) Apply(d Delta) *Set {
-	next := &Set{kind: s.kind, recs: maps.Clone(s.recs), digest: s.digest, bytes: s.bytes}
-	if next.recs == nil {
-		next.recs = make(map[string]string, len(d.Set))
-	}
-	drop := func(id string) {
-		if was, had := next.recs[id]; had {
-			next.digest -= hashRecord(id, was)
-			next.bytes -= len(id) + len(was)
-			delete(next.recs, id)
+	next := &Set{kind: s.kind, recs: s.recs.With(d.Set, d.Removed), digest: s.digest, bytes: s.bytes}
+	for c := range next.Since(s) {
+		if c.Had {
+			next.digest -= hashRecord(c.ID, c.Was)
+			next.bytes -= len(c.ID) + len(c.Was)
+		}
+		if c.Has {
+			next.digest += hashRecord(c.ID, c.Is)
+			next.bytes += len(c.ID) + len(c.Is)
 		}
 	}
-	for _, id := range d.Removed {
-		drop(id)
-	}
-	for id, body := range d.Set {
-		drop(id)
-		next.recs[id] = body
-		next.digest += hashRecord(id, body)
-		next.bytes += len(id) + len(body)
-	}
 	return next
+}
+
+// Sharing returns a set that holds what s does, and shares with before the
+// records in which they are the same, so that their texts are not in memory
+// twice. It is s itself where that is so already, or where little is the same.
+// before may be nil.
+//
+//	cost  a look at each record, where s was read anew
+func (s *Set) Sharing(before *Set) *Set {
+	if before == nil || s == before || s.kind != before.kind || s.recs.Kin(before.recs) {
+		return s
+	}
+	d := Diff(before, s)
+	if d.Len() > s.Len()/2 {
+		return s
+	}
+	if shared := before.Apply(d); shared.digest == s.digest { // else before is not what it says
+		return shared
+	}
+	return s
 }

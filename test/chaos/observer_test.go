@@ -123,7 +123,7 @@ func TestOneFieldCorruptedInMemory(t *testing.T) {
 		t.Parallel()
 		f := fleet.Start(t, fleet.Options{Channels: 40, Rules: 5, Env: map[string]string{"ROUTEX_AUDIT_INTERVAL": "0s"}})
 		r, id := f.Replicas[victim], fleet.ChannelID(7)
-		r.Serving().Channels[id].Weight = 4242
+		r.Serving().Channels.At(id).Weight = 4242
 		got, code := observe(t, f, 4*time.Second, "--window", "1s,2s")()
 		if code != 3 || got.Agree {
 			t.Errorf("exit code %d, agree %v; want 3, false", code, got.Agree)
@@ -141,14 +141,14 @@ func TestOneFieldCorruptedInMemory(t *testing.T) {
 		t.Parallel()
 		f := fleet.Start(t, fleet.Options{Channels: 40, Rules: 5, Env: map[string]string{"ROUTEX_AUDIT_INTERVAL": "1s"}})
 		r, id := f.Replicas[victim], fleet.RuleID(3)
-		r.Serving().Rules[id].TargetChannel = "sk-never-shown"
+		r.Serving().Rules.At(id).TargetChannel = "sk-never-shown"
 		began := time.Now()
 		line := audited(t, r, snapshot.RoutingRules, id, "targetChannel")
 		if strings.Contains(line, "sk-never-shown") {
 			t.Errorf("the log tells a value: %s", line)
 		}
 		testkit.Eventually(t, 5*time.Second, "the record is whole again", func() error {
-			if got := r.Serving().Rules[id].TargetChannel; got != fleet.ChannelID(0) {
+			if got := r.Serving().Rules.At(id).TargetChannel; got != fleet.ChannelID(0) {
 				return fmt.Errorf("targetChannel is %q", got)
 			}
 			return nil
