@@ -336,12 +336,12 @@ func TestAMendedChannelNeedNotRest(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBalancer(t, balancer.Options{})
 				c := weights(1)
-				table := b.Compile(nil, c)
+				table := b.Compile(nil, c.records())
 				x := &bench{t, b, poolOf(t, table)}
 				x.end(5, snapshot.Failed, 0)
 				mended := *c["a"]
 				tt.mend(&mended)
-				x.p = poolOf(t, b.Compile(table, c.with(&mended)))
+				x.p = poolOf(t, b.Compile(table, c.with(&mended).records()))
 				if tt.rests > 0 {
 					x.want("open", tt.rests)
 				} else {

@@ -111,7 +111,8 @@ func TestCompilingAChangeIsCompilingAllOfIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := newRapidBalancer(t)
 		c := catalog{}
-		table := b.Compile(nil, c)
+		recs := c.records()
+		table := b.Compile(nil, recs)
 		t.Repeat(map[string]func(*rapid.T){
 			"change": func(t *rapid.T) {
 				next := c.with()
@@ -122,19 +123,19 @@ func TestCompilingAChangeIsCompilingAllOfIt(t *testing.T) {
 						next[id] = drawChannel(t, id)
 					}
 				}
-				if rapid.Bool().Draw(t, "named") {
-					table = b.CompileChanged(table, next, append(changed, "a", "nobody"))
+				if c = next; rapid.Bool().Draw(t, "shared") {
+					recs = recs.With(next.only(changed), changed)
 				} else {
-					table = b.Compile(table, next)
+					recs = next.records()
 				}
-				c = next
+				table = b.Compile(table, recs)
 			},
-			"all anew":    func(*rapid.T) { table = b.Compile(nil, c) },
-			"change none": func(*rapid.T) { table = b.Compile(table, c) },
+			"all anew":    func(*rapid.T) { table = b.Compile(nil, recs) },
+			"change none": func(*rapid.T) { table = b.Compile(table, recs) },
 			"": func(t *rapid.T) {
 				fresh := newRapidBalancer(t)
 				s := rapid.SampledFrom(snapshot.Strategies).Draw(t, "strategy")
-				want := offers(t, fresh, fresh.Compile(nil, c), c, s)
+				want := offers(t, fresh, fresh.Compile(nil, c.records()), c, s)
 				b.Forget()
 				got := offers(t, b, table, c, s)
 				if diff := cmp.Diff(want, got, cmp.Comparer(errors.Is)); diff != "" {
@@ -219,10 +220,10 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 		ch.Type = "custom"
 		c[ch.ID] = ch
 	}
-	first := b.Compile(nil, c)
+	first := b.Compile(nil, c.records())
 	next := *c["a"]
 	next.Weight, next.Type = 7, "openai"
-	second := b.Compile(first, c.with(&next))
+	second := b.Compile(first, c.with(&next).records())
 	for _, model := range allModels[:3] {
 		for _, w := range allWires {
 			was, _ := first.Pool(model, w)
@@ -234,7 +235,7 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 	}
 	fifth := *c["e"]
 	fifth.Models, fifth.Type = []string{"m1"}, "openai"
-	third := b.Compile(second, c.with(&next, &fifth))
+	third := b.Compile(second, c.with(&next, &fifth).records())
 	for _, w := range allWires {
 		was, _ := second.Pool("m1", w)
 		is, _ := third.Pool("m1", w)
@@ -244,10 +245,10 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 	}
 	other := *c["b"]
 	other.Type = "openai" // it left the other format's pool before
-	one := b.Compile(second, c.with(&next, &other))
+	one := b.Compile(second, c.with(&next, &other).records())
 	fourth := other
 	fourth.Weight = 3
-	two := b.Compile(one, c.with(&next, &fourth))
+	two := b.Compile(one, c.with(&next, &fourth).records())
 	if _, err := two.Pool("m0", snapshot.WireAnthropic); !errors.Is(err, snapshot.ErrWrongWire) {
 		t.Errorf("m0 in anthropic: %v, want %v", err, snapshot.ErrWrongWire)
 	}
@@ -261,7 +262,7 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 func TestTheIndexGrowsAndShrinks(t *testing.T) {
 	b := newBalancer(t, balancer.Options{})
 	c := catalog{}
-	table := b.Compile(nil, c)
+	table := b.Compile(nil, c.records())
 	shards := map[int]bool{}
 	for _, n := range []int{1, 300, 2000, 5000, 4999, 700, 3, 0} {
 		next := catalog{}
@@ -272,7 +273,7 @@ func TestTheIndexGrowsAndShrinks(t *testing.T) {
 			}
 			next[ch.ID] = ch
 		}
-		table, c = b.Compile(table, next), next
+		table, c = b.Compile(table, next.records()), next
 		shards[table.Shards()] = true
 		for i := range 5000 {
 			_, err := table.Pool(fmt.Sprintf("model-%d", i), snapshot.WireOpenAI)
@@ -292,11 +293,11 @@ func TestTheIndexGrowsAndShrinks(t *testing.T) {
 func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 	b := newBalancer(t, balancer.Options{})
 	c := weights(1, 1)
-	table := b.Compile(nil, c)
+	table := b.Compile(nil, c.records())
 	p := poolOf(t, table)
 	first, _ := p.Take("a")
 	second, _ := p.Take("a")
-	without := b.Compile(table, c.without("a"))
+	without := b.Compile(table, c.without("a").records())
 	want := func(states ...balancer.State) {
 		t.Helper()
 		for i := range states {
@@ -308,11 +309,11 @@ func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 	}
 	want(balancer.State{ID: "a", InFlight: 2, Total: 2}, balancer.State{ID: "b"})
 	first.Done(snapshot.Succeeded, 0)
-	back := b.Compile(without, c)
+	back := b.Compile(without, c.records())
 	second.Done(snapshot.Succeeded, 0) // it is back, and stays
 	want(balancer.State{ID: "a", Total: 2}, balancer.State{ID: "b"})
 	third, _ := poolOf(t, back).Take("a")
-	b.Compile(nil, c.without("a"))
+	b.Compile(nil, c.without("a").records())
 	want(balancer.State{ID: "a", InFlight: 1, Total: 3}, balancer.State{ID: "b"})
 	third.Done(snapshot.Failed, 0)
 	want(balancer.State{ID: "b"})

@@ -26,7 +26,7 @@ func TestRequestsGoOnWhileEverythingChanges(t *testing.T) {
 	b := newBalancer(t, balancer.Options{Reg: reg})
 	all := weights(1, 2, 3, 0, 5, 5)
 	var table atomic.Pointer[balancer.Table]
-	table.Store(b.Compile(nil, all))
+	table.Store(b.Compile(nil, all.records()))
 	var wait sync.WaitGroup
 	for range 4 {
 		seed := random.Uint64()
@@ -44,7 +44,7 @@ func TestRequestsGoOnWhileEverythingChanges(t *testing.T) {
 				view[id] = channel(id, random.IntN(3), random.IntN(4))
 			}
 		}
-		table.Store(b.Compile(table.Load(), view))
+		table.Store(b.Compile(table.Load(), view.records()))
 		_ = b.SetStrategy(snapshot.Strategies[random.IntN(4)])
 		switch random.IntN(20) {
 		case 0:
@@ -59,7 +59,7 @@ func TestRequestsGoOnWhileEverythingChanges(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	b.Compile(nil, all.without("a"))
+	b.Compile(nil, all.without("a").records())
 	for _, s := range b.States() {
 		if s.InFlight != 0 || s.ID == "a" {
 			t.Errorf("left at the end: %+v", s)
@@ -124,7 +124,7 @@ func TestOneRequestAtATimeTriesAChannel(t *testing.T) {
 func TestNothingIsLeftOfChannelsThatCameAndWent(t *testing.T) {
 	b := newBalancer(t, balancer.Options{})
 	stay := equals(50)
-	table := b.Compile(nil, stay)
+	table := b.Compile(nil, stay.records())
 	round := func() {
 		some := catalog{}
 		for i := range 200 {
@@ -135,13 +135,13 @@ func TestNothingIsLeftOfChannelsThatCameAndWent(t *testing.T) {
 		for _, ch := range stay {
 			some[ch.ID] = ch
 		}
-		table = b.Compile(table, some)
+		table = b.Compile(table, some.records())
 		p := poolOf(t, table)
 		for _, name := range append(sessions(50), make([]string, 200)...) {
 			pick(t, p, name).Done(snapshot.Failed, 0)
 			b.Forget()
 		}
-		table = b.Compile(table, stay)
+		table = b.Compile(table, stay.records())
 	}
 	live := func() uint64 {
 		runtime.GC()

@@ -36,6 +36,20 @@ func (c catalog) without(id string) catalog {
 	return next
 }
 
+// only returns those with one of ids.
+func (c catalog) only(ids []string) catalog {
+	out := catalog{}
+	for _, id := range ids {
+		if c[id] != nil {
+			out[id] = c[id]
+		}
+	}
+	return out
+}
+
+// records returns it as a view has it.
+func (c catalog) records() *snapshot.Records[*snapshot.Channel] { return snapshot.NewRecords(c) }
+
 // channel returns an enabled one that offers model.
 func channel(id string, priority, weight int) *snapshot.Channel {
 	return &snapshot.Channel{
@@ -79,7 +93,7 @@ func newBalancer(tb testing.TB, o balancer.Options) *balancer.Balancer {
 // pool returns the pool of model in a table of c.
 func pool(tb testing.TB, b *balancer.Balancer, c catalog) *balancer.Pool {
 	tb.Helper()
-	return poolOf(tb, b.Compile(nil, c))
+	return poolOf(tb, b.Compile(nil, c.records()))
 }
 
 func poolOf(tb testing.TB, t *balancer.Table) *balancer.Pool {

@@ -45,8 +45,8 @@ func TestEveryReplicaSendsASessionToTheSameChannel(t *testing.T) {
 		for replica := range 2 {
 			// Another replica has come to the same channels another way.
 			b := newBalancer(t, balancer.Options{Strategy: s})
-			table := b.Compile(nil, c.without("c").with(channel("e", 3, 9)))
-			p := poolOf(t, b.Compile(table, c))
+			table := b.Compile(nil, c.without("c").with(channel("e", 3, 9)).records())
+			p := poolOf(t, b.Compile(table, c.records()))
 			serve(t, p, snapshot.Succeeded)
 			for name, want := range first {
 				got := pick(t, p, name)

@@ -123,9 +123,9 @@ func TestRoundRobinSpreadsTheTurnsOfThoseThatRest(t *testing.T) {
 func TestRoundRobinGoesOnInTheNextView(t *testing.T) {
 	b := newBalancer(t, balancer.Options{Strategy: snapshot.RoundRobin})
 	c := weights(1, 1, 1)
-	first := b.Compile(nil, c)
+	first := b.Compile(nil, c.records())
 	serve(t, poolOf(t, first), snapshot.Succeeded)
-	next := b.Compile(first, c.with(channel("c", 0, 2)))
+	next := b.Compile(first, c.with(channel("c", 0, 2)).records())
 	if got := serve(t, poolOf(t, next), snapshot.Succeeded); got != "b" {
 		t.Errorf("the first pick in the next view was %s, want b", got)
 	}

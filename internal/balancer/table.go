@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -14,7 +13,7 @@ var wires = [...]snapshot.Wire{snapshot.WireOpenAI, snapshot.WireAnthropic}
 // Table says which channels serve which model in which format. It is immutable.
 type Table struct {
 	b        *Balancer
-	channels map[string]*snapshot.Channel // what it was made from
+	channels *snapshot.Records[*snapshot.Channel] // what it was made from
 	index    index
 }
 
@@ -30,62 +29,39 @@ type change struct {
 // Compile makes the table of a view.
 //
 //	prev      the table of the view before, or nil
-//	channels  all channels by id; a record equal to prev's has the same pointer.
-//	          The table keeps the map, so nobody may change it
-//	cost      one look at each channel, and the pools of the models that changed
-//	          channels offer or offered. All else is shared with prev
+//	channels  a record equal to prev's has the same pointer
+//	cost      that of channels.Since(prev's), and the pools of the models that
+//	          changed channels offer or offered. All else is shared with prev
 //
 // What a Balancer remembers follows the newest table it compiled.
-func (b *Balancer) Compile(prev *Table, channels map[string]*snapshot.Channel) *Table {
-	if prev == nil || prev.b != b {
-		return b.CompileChanged(nil, channels, slices.Collect(maps.Keys(channels)))
-	}
-	var changed []string
-	for id, ch := range channels {
-		if prev.channels[id] != ch {
-			changed = append(changed, id)
-		}
-	}
-	for id := range prev.channels {
-		if _, there := channels[id]; !there {
-			changed = append(changed, id)
-		}
-	}
-	return b.CompileChanged(prev, channels, changed)
-}
-
-// CompileChanged is Compile for a caller who knows the ids of all channels that
-// were added, changed or removed since prev. It looks at no others; an id too
-// many does no harm, and one too few leaves that channel as it was.
-func (b *Balancer) CompileChanged(prev *Table, channels map[string]*snapshot.Channel, changedIDs []string) *Table {
-	t, mended := b.compile(prev, channels, changedIDs)
+func (b *Balancer) Compile(prev *Table, channels *snapshot.Records[*snapshot.Channel]) *Table {
+	t, mended := b.compile(prev, channels)
 	for _, c := range mended {
 		b.changed(c.id, c.heal(), closed, 0)
 	}
 	return t
 }
 
-// compile is CompileChanged, and returns the channels that need not rest any
-// longer too.
-func (b *Balancer) compile(prev *Table, channels map[string]*snapshot.Channel, changedIDs []string) (t *Table, mended []*channel) {
+// compile is Compile, and returns the channels that need not rest any longer
+// too.
+func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Channel]) (t *Table, mended []*channel) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if prev == nil || prev.b != b {
 		prev = &Table{b: b}
 		for id := range b.channels {
-			if !serves(channels[id]) {
+			if !serves(channels.At(id)) {
 				b.retireLocked(id)
 			}
 		}
 	}
-	ids := slices.Clone(changedIDs)
-	slices.Sort(ids)
+	changed := slices.SortedFunc(channels.Since(prev.channels), func(x, y snapshot.Changed[*snapshot.Channel]) int {
+		return strings.Compare(x.ID, y.ID)
+	})
 	touched := map[string][]change{}
-	for _, id := range slices.Compact(ids) {
-		if old, ch := prev.channels[id], channels[id]; old != ch {
-			if c := b.followLocked(id, old, ch, touched); c != nil {
-				mended = append(mended, c)
-			}
+	for _, c := range changed {
+		if c := b.followLocked(c.ID, c.Was, c.Is, touched); c != nil {
+			mended = append(mended, c)
 		}
 	}
 	entries := make(map[string]*entry, len(touched))

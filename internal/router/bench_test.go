@@ -25,7 +25,7 @@ func fiftyRules(tb testing.TB) (map[string]*snapshot.Rule, *router.Table) {
 		id := fmt.Sprintf("r%02d", i)
 		rules[id] = &snapshot.Rule{ID: id, Name: id, Type: "custom", Condition: c, TargetChannel: "c", Enabled: true}
 	}
-	table, err := router.Compile(rules, map[string]*snapshot.Channel{"c": free.channel}, nil)
+	table, err := router.CompileMaps(rules, map[string]*snapshot.Channel{"c": free.channel}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func BenchmarkPlanWithoutText(b *testing.B) {
 		id := fmt.Sprint(i)
 		rules[id] = &snapshot.Rule{ID: id, Condition: c, TargetChannel: "c", Enabled: true}
 	}
-	table, err := router.Compile(rules, map[string]*snapshot.Channel{"c": free.channel}, nil)
+	table, err := router.CompileMaps(rules, map[string]*snapshot.Channel{"c": free.channel}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func BenchmarkCompile50Rules(b *testing.B) {
 	b.Run("a channel changed", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := router.Compile(rules, map[string]*snapshot.Channel{"c": free.channel}, table); err != nil {
+			if _, err := router.CompileMaps(rules, map[string]*snapshot.Channel{"c": free.channel}, table); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -145,14 +145,14 @@ func BenchmarkCompile50Rules(b *testing.B) {
 			next := other
 			next.Condition.Keywords = []string{fmt.Sprint("word ", i)}
 			rules["r01"] = &next
-			if _, err := router.Compile(rules, nil, table); err != nil {
+			if _, err := router.CompileMaps(rules, nil, table); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("all are new", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := router.Compile(rules, nil, nil); err != nil {
+			if _, err := router.CompileMaps(rules, nil, nil); err != nil {
 				b.Fatal(err)
 			}
 		}

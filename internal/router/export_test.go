@@ -4,6 +4,23 @@ import (
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
+// CompileMaps is Compile of records that share nothing with those of prev.
+func CompileMaps(rules map[string]*snapshot.Rule, channels map[string]*snapshot.Channel, prev *Table) (*Table, error) {
+	return Compile(snapshot.NewRecords(rules), snapshot.NewRecords(channels), prev)
+}
+
+// Targets returns the id of the channel that each rule aims at, by the rule's.
+func (t *Table) Targets() map[string]string {
+	out := map[string]string{}
+	for i, r := range t.rules {
+		out[r.ID] = ""
+		if t.targets[i] != nil {
+			out[r.ID] = t.targets[i].ID
+		}
+	}
+	return out
+}
+
 // Holding returns how many rules of t hold for ask, each of them asked.
 func (t *Table) Holding(ask *snapshot.Ask) int {
 	n := 0

@@ -35,7 +35,7 @@ func FuzzCompileAndMatch(f *testing.F) {
 				rules[id] = rule
 			}
 		}
-		table, err := router.Compile(rules, nil, nil)
+		table, err := router.CompileMaps(rules, nil, nil)
 		if err != nil {
 			t.Fatalf("rules that pass their checks do not compile: %v", err)
 		}

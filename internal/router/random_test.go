@@ -165,7 +165,7 @@ func TestRandomRoutingEqualsTheReference(t *testing.T) {
 			prev = nil
 		}
 		var err error
-		if table, err = router.Compile(rules, f.channels, prev); err != nil {
+		if table, err = router.CompileMaps(rules, f.channels, prev); err != nil {
 			t.Fatal(err)
 		}
 		for range each {

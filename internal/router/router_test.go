@@ -37,7 +37,7 @@ func rulesOf(rules ...snapshot.Rule) map[string]*snapshot.Rule {
 
 func compileTable(tb testing.TB, rules map[string]*snapshot.Rule, channels map[string]*snapshot.Channel, prev *router.Table) *router.Table {
 	tb.Helper()
-	table, err := router.Compile(rules, channels, prev)
+	table, err := router.CompileMaps(rules, channels, prev)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestAFailingExpressionIsExplained(t *testing.T) {
 
 func TestARuleThatDoesNotCompileIsNamed(t *testing.T) {
 	for _, c := range []snapshot.Condition{{UserPattern: "("}, {ModelPattern: "["}, {Expr: "nope"}} {
-		_, err := router.Compile(rulesOf(snapshot.Rule{ID: "bad", Condition: c}), nil, nil)
+		_, err := router.CompileMaps(rulesOf(snapshot.Rule{ID: "bad", Condition: c}), nil, nil)
 		if !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), `rule "bad": `) {
 			t.Errorf("Compile of %+v = %v, want ErrInvalid that names the rule", c, err)
 		}
@@ -304,7 +304,7 @@ func TestOneTableServesManyRequests(t *testing.T) {
 					t.Errorf("Explain names rule %q, want %q", e.Rule, want)
 				}
 				if i%20 == 0 { // others compile meanwhile
-					if _, err := router.Compile(rules, channels, nil); err != nil {
+					if _, err := router.CompileMaps(rules, channels, nil); err != nil {
 						t.Error(err)
 					}
 				}

@@ -15,10 +15,11 @@ const minModelSet = 3
 
 // Table is the rules of one view, compiled. It is immutable.
 type Table struct {
-	rules   []*rule             // in the order in which they are tried
-	targets []*snapshot.Channel // of rules; nil where it is no enabled channel
-	text    *matcher            // keywords and userPatterns
-	models  *matcher            // modelPatterns
+	aims
+	source *snapshot.Records[*snapshot.Rule] // what it was made from
+	rules  []*rule                           // in the order in which they are tried
+	text   *matcher                          // keywords and userPatterns
+	models *matcher                          // modelPatterns
 }
 
 // rule is a rule with its compiled condition.
@@ -34,34 +35,58 @@ type rule struct {
 //	        matters to them changed; nil for none
 //	errors  snapshot.ErrInvalid, naming the rule: a condition does not compile,
 //	        which a Rule that passed Check does not do
-//	cost    a few milliseconds for 50 rules of which one is new, 50 µs where
-//	        only channels changed; not for the path of a request
-func Compile(rules map[string]*snapshot.Rule, channels map[string]*snapshot.Channel, prev *Table) (*Table, error) {
+//	cost    a few milliseconds for 50 rules of which one is new; where only
+//	        channels changed that of channels.Since(prev's), and the rules that
+//	        aim at those. Not for the path of a request
+func Compile(rules *snapshot.Records[*snapshot.Rule], channels *snapshot.Records[*snapshot.Channel], prev *Table) (*Table, error) {
 	if prev == nil {
 		prev = &Table{}
 	}
+	t := &Table{source: rules, rules: prev.rules, text: prev.text, models: prev.models}
+	same := prev.stands(rules)
+	if !same {
+		if err := t.compile(prev); err != nil {
+			return nil, err
+		}
+	}
+	t.aims = prev.follow(t.rules, same, channels)
+	return t, nil
+}
+
+// stands reports whether what t has made of its rules is good for rules too.
+func (t *Table) stands(rules *snapshot.Records[*snapshot.Rule]) bool {
+	if t.text == nil || t.text.broken.Load() || t.models.broken.Load() {
+		return false
+	}
+	for range rules.Since(t.source) {
+		return false
+	}
+	return true
+}
+
+// compile makes the rules of t from its source.
+func (t *Table) compile(prev *Table) error {
 	before := make(map[string]*rule, len(prev.rules))
 	for _, r := range prev.rules {
 		before[r.ID] = r
 	}
 	text, models := newCollector(prev.text), newCollector(prev.models)
-	t := &Table{}
-	for _, r := range inOrder(rules) {
+	t.rules = make([]*rule, 0, t.source.Len())
+	for _, r := range inOrder(t.source) {
 		c, err := compileRule(r, before[r.ID], text, models)
 		if err != nil {
-			return nil, fmt.Errorf("compile rule %q: %w: %w", r.ID, snapshot.ErrInvalid, err)
+			return fmt.Errorf("compile rule %q: %w: %w", r.ID, snapshot.ErrInvalid, err)
 		}
 		t.rules = append(t.rules, c)
 	}
 	t.text, t.models = text.matcher(1), models.matcher(minModelSet)
-	t.targets = targets(t.rules, channels)
-	return t, nil
+	return nil
 }
 
 // inOrder returns the enabled rules as they are tried.
-func inOrder(rules map[string]*snapshot.Rule) []*snapshot.Rule {
-	out := make([]*snapshot.Rule, 0, len(rules))
-	for _, r := range rules {
+func inOrder(rules *snapshot.Records[*snapshot.Rule]) []*snapshot.Rule {
+	out := make([]*snapshot.Rule, 0, rules.Len())
+	for _, r := range rules.All() {
 		if r.Enabled {
 			out = append(out, r)
 		}
@@ -102,27 +127,6 @@ func compileRule(r *snapshot.Rule, before *rule, text, models *collector) (*rule
 		}
 	}
 	return out, nil
-}
-
-// targets finds the channel of each rule, by id, else by name.
-func targets(rules []*rule, channels map[string]*snapshot.Channel) []*snapshot.Channel {
-	named := make(map[string]*snapshot.Channel, len(channels))
-	for _, ch := range channels {
-		// Names are unique in a set that passed its checks; if they are not, every
-		// replica has to take the same one.
-		if other := named[ch.Name]; ch.Status != snapshot.StatusDisabled && (other == nil || ch.ID < other.ID) {
-			named[ch.Name] = ch
-		}
-	}
-	out := make([]*snapshot.Channel, len(rules))
-	for i, r := range rules {
-		if ch := channels[r.TargetChannel]; ch != nil && ch.Status != snapshot.StatusDisabled {
-			out[i] = ch
-			continue
-		}
-		out[i] = named[r.TargetChannel]
-	}
-	return out
 }
 
 // facts is one request in front of a table. What costs a pass over its text is
