@@ -15,3 +15,16 @@ func LaterForm(t *testing.T, schema int, of func(record any) any) {
 	old[len(old)-1].of = of
 	forms[Channels] = append(old, form{since: schema})
 }
+
+// LongestBucket returns how many records the fullest bucket has.
+func LongestBucket[V comparable](r *Records[V]) (longest int) {
+	for _, c := range r.chunks {
+		for i := range c {
+			longest = max(longest, len(c[i].records))
+		}
+	}
+	return longest
+}
+
+// Overcount makes s say another digest than that of its records.
+func Overcount(s *Set) { s.digest++ }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Spellings of the enumerated fields, public in SQL and in HTTP.
@@ -128,22 +129,53 @@ func decode[T any](id, body string, idOf func(*T) string) (*T, error) {
 	return v, nil
 }
 
-// DecodeChannel reads a record of snapshot:channels and checks it.
+// within makes the strings of a decoded record parts of the text it was decoded
+// from, which is in memory anyway, rather than copies. They have to be given in
+// the order of the text; what is not found there, such as an escaped one, and
+// what follows that, stays as it is.
+func within(body string, parts ...*string) (rest string) {
+	for _, part := range parts {
+		at := strings.Index(body, *part)
+		if at < 0 {
+			return ""
+		}
+		end := at + len(*part)
+		*part, body = body[at:end], body[end:]
+	}
+	return body
+}
+
+// DecodeChannel reads a record of snapshot:channels and checks it. The record
+// holds on to body.
 func DecodeChannel(id, body string) (*Channel, error) {
 	c, err := decode(id, body, func(c *Channel) string { return c.ID })
 	if err != nil {
 		return nil, err
 	}
+	rest := within(body, &c.ID, &c.Name, &c.Type, &c.BaseURL, (*string)(&c.APIKey))
+	for i := range c.Models {
+		rest = within(rest, &c.Models[i])
+	}
+	within(rest, &c.Status)
+	c.Models = slices.Clone(c.Models) // as long as it is
 	return c, c.Check()
 }
 
-// DecodeModel reads a record of snapshot:models.
+// DecodeModel reads a record of snapshot:models. The record holds on to body.
 func DecodeModel(id, body string) (*Model, error) {
 	m, err := decode(id, body, func(m *Model) string { return m.ID })
 	if err == nil && len(m.Channels) == 0 {
 		err = fmt.Errorf("model %q has no channel: %w", id, ErrInvalid)
 	}
-	return m, err
+	if err != nil {
+		return m, err
+	}
+	rest := within(body, &m.ID)
+	for i := range m.Channels {
+		rest = within(rest, &m.Channels[i])
+	}
+	m.Channels = slices.Clone(m.Channels) // as long as it is
+	return m, nil
 }
 
 // DecodeRule reads a record of snapshot:routingRules and checks it.
