@@ -258,12 +258,11 @@ func TestAChangeSharesThePoolsItDoesNotTouch(t *testing.T) {
 }
 
 // TestTheIndexGrowsAndShrinks looks up every model of catalogues that grow to
-// many shards and back.
+// many models and back.
 func TestTheIndexGrowsAndShrinks(t *testing.T) {
 	b := newBalancer(t, balancer.Options{})
 	c := catalog{}
 	table := b.Compile(nil, c.records())
-	shards := map[int]bool{}
 	for _, n := range []int{1, 300, 2000, 5000, 4999, 700, 3, 0} {
 		next := catalog{}
 		for i := range n {
@@ -274,7 +273,6 @@ func TestTheIndexGrowsAndShrinks(t *testing.T) {
 			next[ch.ID] = ch
 		}
 		table, c = b.Compile(table, next.records()), next
-		shards[table.Shards()] = true
 		for i := range 5000 {
 			_, err := table.Pool(fmt.Sprintf("model-%d", i), snapshot.WireOpenAI)
 			if (err == nil) != (i < n) {
@@ -284,9 +282,6 @@ func TestTheIndexGrowsAndShrinks(t *testing.T) {
 		if table.Models() != n {
 			t.Fatalf("it counts %d models, want %d", table.Models(), n)
 		}
-	}
-	if len(shards) < 3 {
-		t.Errorf("numbers of shards were %v, want at least 3", shards)
 	}
 }
 

@@ -23,11 +23,8 @@ func (b *Balancer) Turns() int {
 	return len(b.turns)
 }
 
-// Shards returns into how many parts the index of models is split.
-func (t *Table) Shards() int { return len(t.index.shards) }
-
 // Models returns how many models the table has.
-func (t *Table) Models() int { return t.index.models }
+func (t *Table) Models() int { return t.index.Len() }
 
 // Homes returns the channel of a session twice: as the fast search finds it, and
 // by comparing all scores.

@@ -26,6 +26,7 @@ type plan []*tier
 // tier is a set of channels that requests are spread over. It is immutable,
 // but for homes, which spare a search and change no answer.
 type tier struct {
+	rank    rank
 	members []member // ordered by id
 	hashes  []uint64 // their hashes
 	weights []uint64 // theirs, 1 to maxWeight
@@ -41,10 +42,13 @@ type cell struct {
 	other uint32
 }
 
-// rankOf orders channels into tiers: drained ones last, and lower priorities
-// first where they count.
-func rankOf(ch *snapshot.Channel, priorities bool) [2]int {
-	var r [2]int
+// rank orders channels into tiers: drained ones last, and lower priorities first
+// where they count.
+type rank [2]int
+
+func (r rank) compare(other rank) int { return slices.Compare(r[:], other[:]) }
+
+func rankOf(ch *snapshot.Channel, priorities bool) (r rank) {
 	if ch.Weight <= 0 {
 		r[0] = 1
 	}
@@ -55,32 +59,71 @@ func rankOf(ch *snapshot.Channel, priorities bool) [2]int {
 }
 
 // newPlan sorts members, which are ordered by id, into tiers. It looks at each
-// once.
+// twice.
 func newPlan(members []member, priorities bool) plan {
-	at := map[[2]int]int{} // place in sets
-	var ranks [][2]int
-	var sets [][]member
-	for _, m := range members {
-		rank := rankOf(m.ch, priorities)
-		i, there := at[rank]
+	at := map[rank]int{} // place in sets
+	var ranks []rank
+	var count []int
+	place := make([]int, len(members))
+	for i, m := range members {
+		r := rankOf(m.ch, priorities)
+		set, there := at[r]
 		if !there {
-			i = len(sets)
-			at[rank] = i
-			ranks = append(ranks, rank)
-			sets = append(sets, nil)
+			set, at[r] = len(ranks), len(ranks)
+			ranks, count = append(ranks, r), append(count, 0)
 		}
-		sets[i] = append(sets[i], m)
+		place[i] = set
+		count[set]++
 	}
-	slices.SortFunc(ranks, func(x, y [2]int) int { return slices.Compare(x[:], y[:]) })
+	sets := make([][]member, len(ranks))
+	for i, m := range members {
+		set := place[i]
+		if sets[set] == nil {
+			sets[set] = make([]member, 0, count[set])
+		}
+		sets[set] = append(sets[set], m)
+	}
 	p := make(plan, len(ranks))
-	for i, rank := range ranks {
-		p[i] = newTier(sets[at[rank]])
+	for set, r := range ranks {
+		p[set] = newTier(r, sets[set])
 	}
+	slices.SortFunc(p, func(x, y *tier) int { return x.rank.compare(y.rank) })
 	return p
 }
 
-func newTier(members []member) *tier {
-	t := &tier{members: members, hashes: make([]uint64, len(members)), weights: make([]uint64, len(members))}
+// after returns newPlan of members, who are those of p but for changes in the
+// tiers of these ranks. All other tiers are those of p.
+func (p plan) after(ranks []rank, members []member, priorities bool) plan {
+	next := make(plan, 0, len(p)+len(ranks))
+	for _, r := range ranks {
+		n := 0
+		for _, m := range members {
+			if rankOf(m.ch, priorities) == r {
+				n++
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		set := make([]member, 0, n)
+		for _, m := range members {
+			if rankOf(m.ch, priorities) == r {
+				set = append(set, m)
+			}
+		}
+		next = append(next, newTier(r, set))
+	}
+	for _, t := range p {
+		if !slices.Contains(ranks, t.rank) {
+			next = append(next, t)
+		}
+	}
+	slices.SortFunc(next, func(x, y *tier) int { return x.rank.compare(y.rank) })
+	return next
+}
+
+func newTier(r rank, members []member) *tier {
+	t := &tier{rank: r, members: members, hashes: make([]uint64, len(members)), weights: make([]uint64, len(members))}
 	uniform := true
 	for i, m := range members {
 		t.hashes[i] = m.hash
@@ -130,24 +173,26 @@ func aliasTable(weights []uint64) []cell {
 	}
 	cells := make([]cell, n)
 	left := make([]uint64, n) // what is still to be placed of each, in n-ths of a column's height, which is sum
-	var under, over []uint32
+	both := make([]uint32, n) // under grows from one end, over from the other
+	under, over := both[:0], n
 	for i, w := range weights {
 		left[i] = w * n
 		cells[i] = cell{split: ^uint64(0), other: uint32(i)}
 		if left[i] < sum {
 			under = append(under, uint32(i))
 		} else {
-			over = append(over, uint32(i))
+			over--
+			both[over] = uint32(i)
 		}
 	}
-	for len(under) > 0 && len(over) > 0 {
-		u, o := under[len(under)-1], over[len(over)-1]
+	for len(under) > 0 && over < n {
+		u, o := under[len(under)-1], both[over]
 		under = under[:len(under)-1]
 		split, _ := bits.Div64(left[u], 0, sum)
 		cells[u] = cell{split: split, other: o}
 		left[o] -= sum - left[u]
 		if left[o] < sum {
-			over = over[:len(over)-1]
+			over++
 			under = append(under, o)
 		}
 	}

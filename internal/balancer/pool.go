@@ -25,16 +25,44 @@ type Pool struct {
 // look at them. They are built when they are first needed; who is second in
 // that builds the same and throws it away.
 func (p *Pool) plan(priorities bool) plan {
-	at := &p.flat
-	if priorities {
-		at = &p.ranked
-	}
+	at := p.at(priorities)
 	if built := at.Load(); built != nil {
 		return *built
 	}
 	built := newPlan(p.members, priorities)
 	at.CompareAndSwap(nil, &built)
 	return built
+}
+
+// planAfter builds now the plan that is wanted first, rather than in a request.
+// It takes over the tiers of before that changes do not touch. before may be nil.
+func (p *Pool) planAfter(before *Pool, changes []change, priorities bool) {
+	const few = 8 // changes; with more there is little to take over
+	var built *plan
+	if before != nil && len(changes) <= few {
+		built = before.at(priorities).Load()
+	}
+	if built == nil {
+		p.plan(priorities)
+		return
+	}
+	var ranks []rank
+	for _, c := range changes {
+		for _, pool := range []*Pool{before, p} {
+			if m, ok := pool.find(c.id); ok && !slices.Contains(ranks, rankOf(m.ch, priorities)) {
+				ranks = append(ranks, rankOf(m.ch, priorities))
+			}
+		}
+	}
+	next := built.after(ranks, p.members, priorities)
+	p.at(priorities).Store(&next)
+}
+
+func (p *Pool) at(priorities bool) *atomic.Pointer[plan] {
+	if priorities {
+		return &p.ranked
+	}
+	return &p.flat
 }
 
 // Pick chooses a channel by the strategy of now and counts it as in flight until

@@ -14,7 +14,7 @@ var wires = [...]snapshot.Wire{snapshot.WireOpenAI, snapshot.WireAnthropic}
 type Table struct {
 	b        *Balancer
 	channels *snapshot.Records[*snapshot.Channel] // what it was made from
-	index    index
+	index    *snapshot.Records[*entry]            // by model
 }
 
 // entry holds a model's pool for each of wires; nil where nobody speaks it.
@@ -64,11 +64,15 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 			mended = append(mended, c)
 		}
 	}
-	entries := make(map[string]*entry, len(touched))
+	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
 	for model, changes := range touched {
-		entries[model] = b.entryLocked(model, prev.index.get(model), changes)
+		if e := b.entryLocked(model, prev.index.At(model), changes); e != nil {
+			entries[model] = e
+		} else {
+			gone = append(gone, model)
+		}
 	}
-	return &Table{b: b, channels: channels, index: prev.index.with(entries)}, mended
+	return &Table{b: b, channels: channels, index: prev.index.With(entries, gone)}, mended
 }
 
 // serves reports whether a channel is there and enabled.
@@ -143,7 +147,7 @@ func (b *Balancer) poolLocked(key turnKey, before *Pool, changes []change, wire 
 		b.turns[key] = at
 	}
 	p := &Pool{b: b, turn: at, members: members}
-	p.plan(b.strategy.Load() == byPriority) // now, rather than in the first request
+	p.planAfter(before, changes, b.strategy.Load() == byPriority)
 	return p
 }
 
@@ -170,7 +174,7 @@ func (b *Balancer) mergeLocked(old []member, changes []change, wire snapshot.Wir
 // all channels that offer the model speak another format, and with ErrNoModel
 // if there are none.
 func (t *Table) Pool(model string, w snapshot.Wire) (*Pool, error) {
-	e := t.index.get(model)
+	e := t.index.At(model)
 	if e == nil {
 		return nil, snapshot.ErrNoModel
 	}
