@@ -13,6 +13,7 @@ import (
 const (
 	saveApart  = time.Second      // at least this between two writes of the last good copy
 	saveShare  = 20               // and this many times what the last one took: a large copy leaves the disk to others
+	saveRate   = 1 << 20          // and a second for so many bytes: changes one after the other are one write of a large copy
 	saveAgain  = time.Hour        // how old the file's moment becomes while nothing changes
 	saveFailed = 30 * time.Second // between two tries of a folder that cannot be written
 )
@@ -120,14 +121,23 @@ func (a *App) saveState(again time.Duration) (wait time.Duration) {
 	}
 	began := time.Now()
 	if a.state.overtaken(at) {
-		return max(saveApart, saveShare*time.Since(began))
+		return pause(snaps, time.Since(began))
 	}
 	err := state.Save(a.state.dir, a.state.namespace, a.state.keys, snaps, at)
 	if a.state.note(err); err != nil {
 		return saveFailed
 	}
 	a.state.wrote(snaps, at)
-	return max(saveApart, saveShare*time.Since(began))
+	return pause(snaps, time.Since(began))
+}
+
+// pause is how long to leave the disk alone after snaps took so long to write.
+func pause(snaps map[snapshot.Kind]*snapshot.Snapshot, took time.Duration) time.Duration {
+	bytes := 0
+	for _, snap := range snaps {
+		bytes += snap.Set.Bytes()
+	}
+	return max(saveApart, saveShare*took, time.Duration(bytes)*time.Second/saveRate)
 }
 
 // lastGood returns what may be served again after a restart: content that came

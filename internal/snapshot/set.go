@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -49,12 +50,25 @@ type Set struct {
 
 // NewSet returns a set of recs, which stays the caller's.
 func NewSet(kind Kind, recs map[string]string) *Set {
-	s := &Set{kind: kind, recs: NewRecords(recs)}
+	s := &Set{kind: kind, recs: gather(len(recs), named(recs))}
 	for id, body := range recs {
 		s.digest += hashRecord(id, body)
 		s.bytes += len(id) + len(body)
 	}
 	return s
+}
+
+// named yields recs with ids that are part of the text, where the text has them:
+// an id is then in memory once, with all that is decoded from there.
+func named(recs map[string]string) iter.Seq2[string, string] {
+	return func(yield func(id, body string) bool) {
+		for id, body := range recs {
+			_ = within(body, &id)
+			if !yield(id, body) {
+				return
+			}
+		}
+	}
 }
 
 // Kind is what the records are.
@@ -148,7 +162,7 @@ func Diff(old, next *Set) Delta {
 // Apply returns the set that d makes of s; s stays as it is. The cost is that of
 // Records.With: what is not in d is shared.
 func (s *Set) Apply(d Delta) *Set {
-	next := &Set{kind: s.kind, recs: s.recs.With(d.Set, d.Removed), digest: s.digest, bytes: s.bytes}
+	next := &Set{kind: s.kind, recs: s.recs.With(maps.Collect(named(d.Set)), d.Removed), digest: s.digest, bytes: s.bytes}
 	for c := range next.Since(s) {
 		if c.Had {
 			next.digest -= hashRecord(c.ID, c.Was)
