@@ -80,8 +80,8 @@ func BenchmarkRead(b *testing.B) {
 	})
 }
 
-// BenchmarkBuildView is what one changed record costs: the map is made anew,
-// one record is decoded.
+// BenchmarkBuildView is what one changed record costs in a set that was read
+// whole: each record is looked at, one is decoded.
 func BenchmarkBuildView(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -41,6 +41,7 @@ func TestAimsFollowEveryChange(t *testing.T) {
 		rules, channels := map[string]*snapshot.Rule{}, map[string]*snapshot.Channel{}
 		ruleRecs, channelRecs := snapshot.NewRecords(rules), snapshot.NewRecords(channels)
 		var table *router.Table
+		var last map[string]string // its targets
 		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "rule") {
 				id, gone := rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "id"), rapid.IntRange(0, 3).Draw(t, "gone") == 0
@@ -54,10 +55,16 @@ func TestAimsFollowEveryChange(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "two at once") == 0 {
 				continue
 			}
-			var err error
-			if table, err = router.Compile(ruleRecs, channelRecs, table); err != nil {
+			next, err := router.Compile(ruleRecs, channelRecs, table)
+			if err != nil {
 				t.Fatal(err)
 			}
+			if table != nil {
+				if diff := cmp.Diff(last, table.Targets()); diff != "" {
+					t.Fatalf("the table before has changed (-was +is):\n%s", diff)
+				}
+			}
+			table, last = next, next.Targets()
 			if diff := cmp.Diff(aimed(rules, channels), table.Targets()); diff != "" {
 				t.Fatalf("targets (-want +got):\n%s", diff)
 			}
