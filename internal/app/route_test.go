@@ -18,7 +18,7 @@ func TestARouteIsSettledByWhoOffersTheModel(t *testing.T) {
 	for id, kind := range map[string]string{"a": "anthropic", "o": "openai"} {
 		channels[id] = &snapshot.Channel{ID: id, Name: id, Type: kind, Models: []string{"model-" + id}, Weight: 1, Status: snapshot.StatusEnabled}
 	}
-	r := &routing{pools: pools{b.Compile(nil, channels)}}
+	r := &routing{pools: pools{b.Compile(nil, snapshot.NewRecords(channels))}}
 	for _, tt := range []struct {
 		model    string
 		messages int
