@@ -38,8 +38,8 @@ func BenchmarkRead(b *testing.B) {
 			const each = 20_000
 			ours, its := time.Hour, time.Hour
 			b.ReportAllocs()
-			at, rounds := 0, 0
-			for ; b.Loop() || rounds < 30; rounds++ {
+			at := 0
+			turn := func() {
 				from := at
 				its = min(its, took(func() {
 					for range each {
@@ -62,6 +62,11 @@ func BenchmarkRead(b *testing.B) {
 						}
 					}
 				}))
+			}
+			for b.Loop() {
+				for range 20 { // the fastest of many is what other work on the machine leaves alone
+					turn()
+				}
 			}
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(float64(ours.Nanoseconds())/each, "ns/read")

@@ -22,7 +22,6 @@ func fragile(t *testing.T) string {
 			"	next := &View{}\n",
 			"	if s := changed[snapshot.Channels]; s != nil {\n		for _, id := range s.Set.IDs() {\n" +
 				"			if body, _ := s.Set.Get(id); strings.Contains(body, `\"weight\":666`) {\n				panic(\"poison\")\n			}\n		}\n	}\n	next := &View{}\n",
-			"	\"slices\"\n", "	\"slices\"\n	\"strings\"\n",
 		},
 		"internal/snapshot/record.go": {
 			"	return c, c.Check()\n", "	if c.Weight == 667 {\n		panic(\"poison\")\n	}\n	return c, c.Check()\n",
