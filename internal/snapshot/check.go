@@ -62,7 +62,7 @@ func (c *Channel) Check() error {
 // checkBaseURL accepts "" (the provider's own address) and absolute http and
 // https addresses without credentials in them.
 func checkBaseURL(s string) error {
-	if s == "" {
+	if s == "" || plainURL(s) {
 		return nil
 	}
 	u, err := url.Parse(s)
@@ -117,3 +117,26 @@ func (c *Condition) Check() error {
 	}
 	return nil
 }
+
+// plainURL reports whether s is an address of the simplest form, as nearly all
+// are: it needs no parser to be found good. Of any other it says nothing.
+func plainURL(s string) bool {
+	rest, ok := strings.CutPrefix(s, "https://")
+	if !ok {
+		if rest, ok = strings.CutPrefix(s, "http://"); !ok {
+			return false
+		}
+	}
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '-':
+		case c == '/' && i > 0:
+			return strings.Trim(rest[i:], pathLetters) == ""
+		default:
+			return false
+		}
+	}
+	return rest != ""
+}
+
+const pathLetters = "abcdefghijklmnopqrstuvwxyz0123456789/._-"

@@ -28,3 +28,10 @@ func LongestBucket[V comparable](r *Records[V]) (longest int) {
 
 // Overcount makes s say another digest than that of its records.
 func Overcount(s *Set) { s.digest++ }
+
+// The short ways of reading a record.
+var (
+	CanonicalChannel = canonicalChannel
+	CanonicalModel   = canonicalModel
+	PlainURL         = plainURL
+)

@@ -117,11 +117,19 @@ func Encode(record any) (string, error) {
 }
 
 // decode reads body into a T and checks the id it carries. Unknown fields are
-// left alone: they come from a newer release.
-func decode[T any](id, body string, idOf func(*T) string) (*T, error) {
-	v := new(T)
-	if err := json.Unmarshal([]byte(body), v); err != nil {
-		return nil, fmt.Errorf("record %q: %w: %w", id, ErrInvalid, err)
+// left alone: they come from a newer release. canonical is tried first, and may
+// be nil.
+func decode[T any](id, body string, canonical func(string) (*T, bool), idOf func(*T) string) (*T, error) {
+	var v *T
+	ok := false
+	if canonical != nil {
+		v, ok = canonical(body)
+	}
+	if !ok {
+		v = new(T)
+		if err := json.Unmarshal([]byte(body), v); err != nil {
+			return nil, fmt.Errorf("record %q: %w: %w", id, ErrInvalid, err)
+		}
 	}
 	if got := idOf(v); got != id {
 		return nil, fmt.Errorf("record %q names itself %q: %w", id, got, ErrInvalid)
@@ -148,7 +156,7 @@ func within(body string, parts ...*string) (rest string) {
 // DecodeChannel reads a record of snapshot:channels and checks it. The record
 // holds on to body.
 func DecodeChannel(id, body string) (*Channel, error) {
-	c, err := decode(id, body, func(c *Channel) string { return c.ID })
+	c, err := decode(id, body, canonicalChannel, func(c *Channel) string { return c.ID })
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +171,7 @@ func DecodeChannel(id, body string) (*Channel, error) {
 
 // DecodeModel reads a record of snapshot:models. The record holds on to body.
 func DecodeModel(id, body string) (*Model, error) {
-	m, err := decode(id, body, func(m *Model) string { return m.ID })
+	m, err := decode(id, body, canonicalModel, func(m *Model) string { return m.ID })
 	if err == nil && len(m.Channels) == 0 {
 		err = fmt.Errorf("model %q has no channel: %w", id, ErrInvalid)
 	}
@@ -180,7 +188,7 @@ func DecodeModel(id, body string) (*Model, error) {
 
 // DecodeRule reads a record of snapshot:routingRules and checks it.
 func DecodeRule(id, body string) (*Rule, error) {
-	r, err := decode(id, body, func(r *Rule) string { return r.ID })
+	r, err := decode(id, body, nil, func(r *Rule) string { return r.ID })
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +197,7 @@ func DecodeRule(id, body string) (*Rule, error) {
 
 // DecodeSummary reads the record of snapshot:analytics.
 func DecodeSummary(id, body string) (*Summary, error) {
-	return decode(id, body, func(s *Summary) string { return s.ID })
+	return decode(id, body, nil, func(s *Summary) string { return s.ID })
 }
 
 func oneOf(field, value string, allowed []string) error {
