@@ -71,14 +71,18 @@ func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old *sn
 		was = snap.Set
 	}
 	fresh, gone, faults := map[string]*T{}, []string(nil), []snapshot.Fault(nil)
+	var todo []encoded
 	for id, body := range changedBodies(prev, kind, set, was) {
-		rec, err := decodeOne(id, body, decode)
-		if err == nil {
-			fresh[id] = rec
+		todo = append(todo, encoded{id, body})
+	}
+	for i, d := range decodeEach(todo, decode) {
+		id := todo[i].id
+		if d.err == nil {
+			fresh[id] = d.rec
 			continue
 		}
 		_, had := old.Get(id)
-		faults = append(faults, snapshot.Fault{Kind: kind, ID: id, Reason: err.Error(), Kept: had})
+		faults = append(faults, snapshot.Fault{Kind: kind, ID: id, Reason: d.err.Error(), Kept: had})
 	}
 	if old.Len() > 0 {
 		gone = absent(set, was, old)
@@ -131,17 +135,6 @@ func absent[T comparable](set, was *snapshot.Set, old *snapshot.Records[T]) (ids
 		}
 	}
 	return ids
-}
-
-// decodeOne turns a panic of decode into an error, so that one record cannot
-// hold back the others.
-func decodeOne[T any](id, body string, decode func(id, body string) (*T, error)) (rec *T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			rec, err = nil, fmt.Errorf("record %q: panic: %v: %w", id, p, snapshot.ErrInvalid)
-		}
-	}()
-	return decode(id, body)
 }
 
 func faultsOf(v *View, kind snapshot.Kind) []snapshot.Fault {
