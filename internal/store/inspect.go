@@ -26,12 +26,12 @@ func (s *Store) Inspect(ctx context.Context, kind snapshot.Kind, ids []string) (
 	if err != nil {
 		return before, err
 	}
-	recs, err := s.scan(ctx, kind, before.Count)
+	read, err := s.scan(ctx, kind, before.Count)
 	if err != nil {
 		return before, err
 	}
 	after, err := s.inspect(ctx, kind, nil)
-	after.At, after.Records, after.Moved = before.At, recs, after.Tag != before.Tag
+	after.At, after.Records, after.Moved = before.At, read.recs, after.Tag != before.Tag
 	return after, err
 }
 
@@ -87,24 +87,4 @@ func pastNil(cmds []redis.Cmder, err error) error {
 		}
 	}
 	return nil
-}
-
-// scan reads a snapshot's hash in steps, while it may change.
-func (s *Store) scan(ctx context.Context, kind snapshot.Kind, about int) (map[string]string, error) {
-	recs := make(map[string]string, max(0, min(about, trustedCount)))
-	for cursor := uint64(0); ; {
-		page, next, err := s.c.Bulk.HScan(ctx, s.keys.Snapshot(kind), cursor, "", s.o.ScanCount).Result()
-		if err != nil {
-			if isWrongType(err) {
-				return nil, fmt.Errorf("read snapshot of %s: %w: %w", kind, snapshot.ErrInvalid, err)
-			}
-			return nil, s.fault("read snapshot of "+string(kind), err)
-		}
-		for i := 0; i+1 < len(page); i += 2 {
-			recs[page[i]] = page[i+1]
-		}
-		if cursor = next; cursor == 0 {
-			return recs, nil
-		}
-	}
 }

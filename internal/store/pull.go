@@ -46,10 +46,6 @@ func (s *Store) Pull(ctx context.Context, kind snapshot.Kind, have *snapshot.Sna
 	return nil, fmt.Errorf("pull %s: no read in %d was undisturbed: %w", kind, wholeTries, snapshot.ErrInvalid)
 }
 
-// trustedCount is the number of records that meta:KIND is believed to announce
-// before they are there: more are made room for as they come.
-const trustedCount = 10_000
-
 // noChanges asks state for the meta alone: no version is greater.
 const noChanges = 1 << 53
 
@@ -138,7 +134,7 @@ func (s *Store) whole(ctx context.Context, kind snapshot.Kind) (*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	recs, err := s.scan(ctx, kind, before.Count)
+	read, err := s.scan(ctx, kind, before.Count)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +142,7 @@ func (s *Store) whole(ctx context.Context, kind snapshot.Kind) (*snapshot.Snapsh
 	if err != nil {
 		return nil, err
 	}
-	set, err := follow(snapshot.NewSet(kind, recs), before.Tag(), after.Tag(), changes)
+	set, err := follow(read.set(), before.Tag(), after.Tag(), changes)
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ type Store struct {
 	errors   *prometheus.CounterVec
 	troubles troubles
 	seen     seen
+	progress progress
 }
 
 // New returns a Store on the clients, for the keys of one namespace.
