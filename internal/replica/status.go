@@ -20,7 +20,7 @@ func (c *Cache) Status() snapshot.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.book
-	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), b.reason, b.public
+	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), c.withProgress(b.reason), c.withProgress(b.public)
 	if !b.verifiedAt.IsZero() {
 		s.VerifiedMsAgo = time.Since(b.verifiedAt).Milliseconds()
 	}
@@ -35,7 +35,21 @@ func (c *Cache) Status() snapshot.Status {
 func (c *Cache) Ready() (ready bool, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.book.ready(c.o.Refuse), c.book.reason
+	return c.book.ready(c.o.Refuse), c.withProgress(c.book.reason)
+}
+
+// withProgress adds to why, if it says anything, how far the reads are that will
+// end it.
+func (c *Cache) withProgress(why string) string {
+	if why == "" || c.o.Progress == nil {
+		return why
+	}
+	for _, kind := range snapshot.Kinds {
+		if done, of := c.o.Progress(kind); of > 0 {
+			why += fmt.Sprintf("; %d of %d records of %s are read", done, of, kind)
+		}
+	}
+	return why
 }
 
 func (b *book) ready(refuse bool) bool {
