@@ -49,24 +49,27 @@ func (a *tally) price(p snapshot.Price) {
 
 // summary computes the analytics record from the whole of request_logs. A
 // request with no channel or no model counts in the total only.
-func (t *tx) summary(ctx context.Context, prices []snapshot.Price) (*snapshot.Summary, error) {
-	byModel := make(map[string]snapshot.Price, len(prices))
-	for _, p := range prices {
-		byModel[p.Model] = p
-	}
+func (t *tx) summary(ctx context.Context) (*snapshot.Summary, error) {
 	var total tally
 	channels, models := map[string]*tally{}, map[string]*tally{}
-	const query = `SELECT channel_id, model, COUNT(*), SUM(CASE WHEN success THEN 1 ELSE 0 END),
-		CAST(SUM(latency_ms) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
-		CAST(SUM(output_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT)
-		FROM request_logs GROUP BY channel_id, model ORDER BY channel_id, model`
+	const query = `SELECT l.*, COALESCE(p.model, ''), COALESCE(p.input_per_million, 0),
+		COALESCE(p.output_per_million, 0), COALESCE(p.cached_per_million, 0)
+		FROM (SELECT channel_id, model, COUNT(*), SUM(CASE WHEN success THEN 1 ELSE 0 END),
+			CAST(SUM(latency_ms) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
+			CAST(SUM(output_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT)
+			FROM request_logs GROUP BY channel_id, model) AS l
+		LEFT JOIN model_prices AS p ON p.model = l.model ORDER BY l.channel_id, l.model`
 	err := t.each(ctx, "request_logs", query, func(r Rows) error {
 		var channel, model string
 		var a tally
-		if err := r.Scan(&channel, &model, &a.requests, &a.successes, &a.latencyMs, &a.input, &a.output, &a.cached); err != nil {
+		var p snapshot.Price
+		if err := r.Scan(&channel, &model, &a.requests, &a.successes, &a.latencyMs, &a.input, &a.output, &a.cached,
+			&p.Model, &p.Input, &p.Output, &p.Cached); err != nil {
 			return err
 		}
-		a.price(byModel[model])
+		if checkPrice(p) == nil {
+			a.price(p)
+		}
 		total.add(a)
 		addTo(channels, channel, a)
 		addTo(models, model, a)

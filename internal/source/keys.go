@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -86,8 +87,15 @@ func (d *DB) opens(id string, sealed snapshot.Sealed) error {
 
 // remember keeps which sealed keys open, so that the next load only opens the
 // new ones.
-func (d *DB) remember(opened map[string]snapshot.Sealed) {
+func (d *DB) remember(l *loading) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.opened = opened
+	if l.Since == nil || d.opened == nil {
+		d.opened = l.opened
+		return
+	}
+	for _, id := range l.Since.Channels {
+		delete(d.opened, id)
+	}
+	maps.Copy(d.opened, l.opened)
 }

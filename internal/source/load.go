@@ -22,18 +22,29 @@ const sealTries = 3
 //	errors  snapshot.ErrInvalid      a counter has no row
 //	        snapshot.ErrUnavailable  the database did not answer to the end;
 //	                                 there is no partial result
-//	cost    one read transaction of five queries; analytics reads the whole log
+//	cost    one read transaction of six queries; analytics reads the whole log
 //
 // A plain key found in the table is sealed there before it is loaded.
-func (d *DB) Load(ctx context.Context, withAnalytics bool) (_ *snapshot.Catalog, err error) {
+func (d *DB) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
+	return d.LoadSince(ctx, nil, withAnalytics)
+}
+
+// LoadSince is Load for who has the state since of the source already: where the
+// list of changes says for sure what changed after it, only those rows are read,
+// and the catalog's Since names them. Where it does not, or one of those rows is
+// broken, the catalog is whole, as it is for a nil since.
+//
+//	cost  one read transaction of two queries when nothing changed; else up to
+//	      four more, each for the rows that did
+func (d *DB) LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (_ *snapshot.Catalog, err error) {
 	start := time.Now()
 	defer func() { d.m.loaded(start, err) }()
 	for try := 1; ; try++ {
-		l := loading{}
+		l := loading{since: since}
 		if err := d.reading(ctx, func(t *tx) error { return l.read(ctx, t, withAnalytics) }); err != nil {
 			return nil, fmt.Errorf("load catalog: %w", err)
 		}
-		d.remember(l.opened)
+		d.remember(&l)
 		if len(l.plain) == 0 || try > sealTries {
 			d.scrubIfUnclean(ctx)
 			return &l.Catalog, nil
@@ -61,9 +72,10 @@ func (d *DB) Look(ctx context.Context) (_ *snapshot.Catalog, err error) {
 	return &l.Catalog, nil
 }
 
-// loading is one read of everything.
+// loading is one read: of everything, or of what changed since a state.
 type loading struct {
 	snapshot.Catalog
+	since  *snapshot.Point            // nil: everything is read
 	plain  []plainKey                 // rows whose key has to be sealed
 	opened map[string]snapshot.Sealed // by channel id: sealed keys that open
 	shut   int                        // sealed keys that do not open
@@ -79,18 +91,13 @@ func (l *loading) read(ctx context.Context, t *tx, withAnalytics bool) error {
 		return err
 	}
 	l.Lineage, l.Revisions = c.lineage, c.byKind
-	l.opened = map[string]snapshot.Sealed{}
-	if l.Approved, err = t.approved(ctx); err != nil {
+	if err := l.readChanges(ctx, t); err != nil {
 		return err
 	}
-	if err := l.readChannels(ctx, t); err != nil {
-		return err
-	}
-	if err := l.readRules(ctx, t); err != nil {
-		return err
-	}
-	if err := l.readPrices(ctx, t); err != nil {
-		return err
+	if l.Since == nil || !l.Since.Empty() {
+		if err := l.readRows(ctx, t); err != nil {
+			return err
+		}
 	}
 	if !withAnalytics {
 		return nil
@@ -98,8 +105,27 @@ func (l *loading) read(ctx context.Context, t *tx, withAnalytics bool) error {
 	if l.Revisions[snapshot.Analytics], err = t.now(ctx); err != nil {
 		return err
 	}
-	l.Summary, err = t.summary(ctx, l.Prices)
+	l.Summary, err = t.summary(ctx)
 	return err
+}
+
+// readRows reads the rows of the catalog: those that Since names, or all of
+// them. What is wrong with one of them is judged beside all the others.
+func (l *loading) readRows(ctx context.Context, t *tx) (err error) {
+	l.opened = map[string]snapshot.Sealed{}
+	if l.Approved, err = t.approved(ctx); err != nil {
+		return err
+	}
+	for _, read := range []func(context.Context, *tx) error{l.readChannels, l.readRules, l.readPrices} {
+		if err := read(ctx, t); err != nil {
+			return err
+		}
+	}
+	if l.Since == nil || len(l.Broken) == 0 || len(l.plain) > 0 {
+		return nil
+	}
+	*l = loading{Catalog: snapshot.Catalog{Lineage: l.Lineage, Revisions: l.Revisions, At: l.At}}
+	return l.readRows(ctx, t)
 }
 
 func (l *loading) broken(kind snapshot.Kind, id string, err error) {
@@ -107,7 +133,12 @@ func (l *loading) broken(kind snapshot.Kind, id string, err error) {
 }
 
 func (l *loading) readChannels(ctx context.Context, t *tx) error {
-	rows, err := t.channels(ctx, inOrder)
+	var rows []channelRow
+	err := l.each(l.changed().Channels, "id", func(where string, args []any) error {
+		some, err := t.channels(ctx, where+inOrder, args...)
+		rows = append(rows, some...)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -124,7 +155,7 @@ func (l *loading) readChannels(ctx context.Context, t *tx) error {
 		}
 		l.Channels = append(l.Channels, row.Channel)
 	}
-	if l.shut > 1 && len(l.opened) == 0 {
+	if l.Since == nil && l.shut > 1 && len(l.opened) == 0 {
 		// Not so many rows are broken: this process has other keys than the fleet,
 		// and must not take these channels from it.
 		return fmt.Errorf("none of %d sealed keys opens with the secret keys of this replica: %w", l.shut, snapshot.ErrUnavailable)
@@ -151,7 +182,12 @@ func (l *loading) usable(t *tx, row *channelRow) error {
 }
 
 func (l *loading) readRules(ctx context.Context, t *tx) error {
-	rows, err := t.rules(ctx, inOrder)
+	var rows []ruleRow
+	err := l.each(l.changed().Rules, "id", func(where string, args []any) error {
+		some, err := t.rules(ctx, where+inOrder, args...)
+		rows = append(rows, some...)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -166,19 +202,23 @@ func (l *loading) readRules(ctx context.Context, t *tx) error {
 }
 
 func (l *loading) readPrices(ctx context.Context, t *tx) error {
-	const query = "SELECT model, input_per_million, output_per_million, cached_per_million FROM model_prices ORDER BY model"
-	return t.each(ctx, "model_prices", query, func(r Rows) error {
-		var p snapshot.Price
-		if err := r.Scan(&p.Model, &p.Input, &p.Output, &p.Cached); err != nil {
-			return err
-		}
-		if err := checkPrice(p); err != nil {
-			l.broken(snapshot.Models, p.Model, err)
-			return nil
-		}
-		l.Prices = append(l.Prices, p)
-		return nil
+	const query = "SELECT model, input_per_million, output_per_million, cached_per_million FROM model_prices"
+	return l.each(l.changed().Prices, "model", func(where string, args []any) error {
+		return t.each(ctx, "model_prices", query+where+" ORDER BY model", l.scanPrice, args...)
 	})
+}
+
+func (l *loading) scanPrice(r Rows) error {
+	var p snapshot.Price
+	if err := r.Scan(&p.Model, &p.Input, &p.Output, &p.Cached); err != nil {
+		return err
+	}
+	if err := checkPrice(p); err != nil {
+		l.broken(snapshot.Models, p.Model, err)
+		return nil
+	}
+	l.Prices = append(l.Prices, p)
+	return nil
 }
 
 // checkPrice reports a price that is none. SQL can hold infinities, JSON

@@ -37,7 +37,7 @@ func TestLoadReturnsWhatWasWritten(t *testing.T) {
 		want := &snapshot.Catalog{
 			Lineage: empty.Lineage, Channels: []snapshot.Channel{a, b}, Rules: []snapshot.Rule{r},
 			Prices:    []snapshot.Price{{Model: "gpt-5", Input: 2, Output: 3, Cached: 4}},
-			Revisions: got.Revisions, Summary: got.Summary, Approved: map[snapshot.Kind][]snapshot.Approval{},
+			Revisions: got.Revisions, Summary: got.Summary, Approved: map[snapshot.Kind][]snapshot.Approval{}, At: got.At,
 		}
 		if a.CreatedAt == b.CreatedAt && a.ID > b.ID {
 			want.Channels = []snapshot.Channel{b, a}

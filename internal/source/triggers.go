@@ -145,5 +145,8 @@ func (t *tx) makeTriggers(ctx context.Context, missing []trigger) error {
 	if err := t.lock(ctx); err != nil {
 		return err
 	}
-	return t.exec(ctx, "raise revisions", "UPDATE catalog_revision SET revision = revision + 1")
+	if err := t.exec(ctx, "raise revisions", "UPDATE catalog_revision SET revision = revision + 1"); err != nil {
+		return err
+	}
+	return t.exec(ctx, "record that anything may have changed", "INSERT INTO catalog_changes (kind) VALUES ('channels')")
 }
