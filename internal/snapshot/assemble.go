@@ -13,6 +13,21 @@ type Candidate struct {
 	Set    *Set
 	Schema int     // of the records' form
 	Faults []Fault // records left out or kept at their last good version
+
+	from  *Set  // a set of which it is known how Set differs; nil for none
+	delta Delta // that turns it into Set
+}
+
+// Since is Diff(had, c.Set): at no cost where had is what the candidate was made
+// of, or has its content.
+func (c *Candidate) Since(had *Set) Delta {
+	switch {
+	case c.from != nil && same(had, c.from):
+		return c.delta
+	case same(had, c.Set):
+		return Delta{}
+	}
+	return Diff(had, c.Set)
 }
 
 // Assemble makes the candidates of a catalog. A record with a fault does not
@@ -27,10 +42,7 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 	if last == nil {
 		last = func(Kind, string) (string, bool) { return "", false }
 	}
-	if maxRecordBytes <= 0 {
-		maxRecordBytes = math.MaxInt
-	}
-	a := assembly{last: last, max: maxRecordBytes, in: in, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
+	a := assembly{last: last, max: unlimited(maxRecordBytes), in: in, faults: map[Kind][]Fault{}, broken: map[Kind][]string{}}
 	for _, f := range c.Broken {
 		a.broken[f.Kind] = append(a.broken[f.Kind], f.ID)
 		a.faults[f.Kind] = append(a.faults[f.Kind], f)
@@ -49,12 +61,7 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 	if sets[RoutingRules], err = a.rules(c, channels); err != nil {
 		return nil, err
 	}
-	if c.Summary != nil {
-		if sets[Analytics], err = encodeAll(Analytics, in, map[string]*Summary{AnalyticsID: c.Summary}); err != nil {
-			return nil, err
-		}
-	}
-	out := make(map[Kind]*Candidate, len(sets))
+	out := make(map[Kind]*Candidate, len(sets)+1)
 	for kind, recs := range sets {
 		out[kind] = &Candidate{
 			Order:  Order{Lineage: c.Lineage, Revision: c.Revisions[kind]},
@@ -63,7 +70,31 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 			Faults: a.faults[kind],
 		}
 	}
-	return out, nil
+	return out, addSummary(out, c, in)
+}
+
+// addSummary makes the candidate of analytics, if c has any.
+func addSummary(to map[Kind]*Candidate, c *Catalog, in Formed) error {
+	if c.Summary == nil {
+		return nil
+	}
+	recs, err := encodeAll(Analytics, in, map[string]*Summary{AnalyticsID: c.Summary})
+	if err != nil {
+		return err
+	}
+	to[Analytics] = &Candidate{
+		Order: Order{Lineage: c.Lineage, Revision: c.Revisions[Analytics]},
+		Set:   NewSet(Analytics, recs), Schema: in.of(Analytics),
+	}
+	return nil
+}
+
+// unlimited is a limit of which 0 means none.
+func unlimited(n int) int {
+	if n <= 0 {
+		return math.MaxInt
+	}
+	return n
 }
 
 // encodeAll returns the JSON of each record of kind.
@@ -169,17 +200,21 @@ func models(channels map[string]*Channel, prices []Price) map[string]*Model {
 				m = &Model{ID: name}
 				offered[name] = m
 			}
-			if !slices.Contains(m.Channels, id) {
+			if n := len(m.Channels); n == 0 || m.Channels[n-1] != id { // a channel may list it twice
 				m.Channels = append(m.Channels, id)
 			}
 		}
 	}
 	for i := range prices {
 		if m := offered[prices[i].Model]; m != nil {
-			m.InputPerMillion, m.OutputPerMillion, m.CachedPerMillion = &prices[i].Input, &prices[i].Output, &prices[i].Cached
+			m.price(&prices[i])
 		}
 	}
 	return offered
+}
+
+func (m *Model) price(p *Price) {
+	m.InputPerMillion, m.OutputPerMillion, m.CachedPerMillion = &p.Input, &p.Output, &p.Cached
 }
 
 // targets are the ids and names that a rule may name: of every channel in the

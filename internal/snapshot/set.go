@@ -83,6 +83,11 @@ func (s *Set) Bytes() int { return s.bytes }
 // Digest is the hash of the content; two sets with the same one are the same.
 func (s *Set) Digest() Digest { return s.digest }
 
+// same reports whether two sets have the same content; none has that of none.
+func same(a, b *Set) bool {
+	return a == b || (a != nil && b != nil && a.kind == b.kind && a.digest == b.digest && a.bytes == b.bytes && a.Len() == b.Len())
+}
+
 // Get returns the JSON of record id.
 func (s *Set) Get(id string) (string, bool) {
 	return s.recs.Get(id)

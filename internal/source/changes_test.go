@@ -165,7 +165,7 @@ func edit(r *rand.Rand, n int) string {
 	case 4:
 		return "DELETE FROM channels WHERE id = " + id()
 	case 5:
-		return fmt.Sprintf("UPDATE channels SET id = 'x%d' WHERE id = %s", n, id())
+		return fmt.Sprintf("UPDATE channels SET id = 'x%d', api_key = '' WHERE id = %s", n, id())
 	case 6:
 		return fmt.Sprintf("UPDATE channels SET status = 'disabled', weight = %d WHERE id < %s", n, id())
 	case 7:
