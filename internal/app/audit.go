@@ -53,7 +53,7 @@ func (a *App) publishAgain(kinds []snapshot.Kind, damaged bool, why string) {
 // loadAgain warms what the audit found to differ from the source, until ctx ends.
 func (a *App) loadAgain(ctx context.Context) error {
 	return a.attend(ctx, &a.doubts, func(kinds []snapshot.Kind, why string) {
-		if _, err := a.warmer.Warm(ctx, warmer.Request{Kinds: kinds, Reason: why}); err != nil && ctx.Err() == nil {
+		if _, err := a.warmer.Warm(ctx, warmer.Request{Kinds: kinds, Reason: why, Whole: true}); err != nil && ctx.Err() == nil {
 			a.log.Warn("Cache could not be warmed for the audit", "kinds", kinds, "err", fmt.Errorf("warm: %w", err))
 		}
 	})

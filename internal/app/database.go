@@ -123,6 +123,15 @@ func (d *database) Load(ctx context.Context, withAnalytics bool) (*snapshot.Cata
 	return db.Load(ctx, withAnalytics)
 }
 
+// LoadSince reads what changed since a state, or everything.
+func (d *database) LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (*snapshot.Catalog, error) {
+	db := d.db.Load()
+	if db == nil {
+		return nil, fmt.Errorf("database was not reached yet: %w", snapshot.ErrUnavailable)
+	}
+	return db.LoadSince(ctx, since, withAnalytics)
+}
+
 // Look reads the catalog for a comparison, and writes nothing.
 func (d *database) Look(ctx context.Context) (*snapshot.Catalog, error) {
 	db := d.db.Load()

@@ -105,15 +105,8 @@ func (a *Assembler) assembleWhole(c *Catalog, last func(Kind, string) (string, b
 // catalogKinds are made of the source's tables, and follow its changes.
 var catalogKinds = []Kind{Channels, Models, RoutingRules}
 
-// Adopt lets the next changes be taken onto a set with the content of the last
-// candidate, so that only one of the two is kept. It reports whether it has that.
-func (a *Assembler) Adopt(s *Set) bool {
-	if s == nil || !same(a.sets[s.kind], s) {
-		return false
-	}
-	a.sets[s.kind] = s
-	return true
-}
+// Holds reports whether a set has the content of the last candidate.
+func (a *Assembler) Holds(s *Set) bool { return s != nil && same(a.sets[s.kind], s) }
 
 // Sound reports that no record of the last catalog had a fault. One that has
 // leans on the copy that was current then.

@@ -29,20 +29,3 @@ type Approval struct {
 	Reason   string
 }
 
-// Point is one state of the source. Revisions alone do not name it: after a
-// restore the same ones come again, for other changes.
-type Point struct {
-	Lineage   string
-	Revisions map[Kind]int64 // without analytics
-	Seq, Mark int64          // of the newest entry in the list of changes; 0: there is none
-}
-
-// Changes names the rows that were changed, made or removed since a Point.
-type Changes struct {
-	Channels []string // ids
-	Rules    []string // ids
-	Prices   []string // models
-}
-
-// Empty reports whether nothing changed.
-func (c *Changes) Empty() bool { return len(c.Channels)+len(c.Rules)+len(c.Prices) == 0 }

@@ -19,23 +19,21 @@ const (
 	idsAtOnce = 500
 )
 
-// entry is a row of catalog_changes.
-type entry struct {
-	seq, mark, raised int64
-	kind              snapshot.Kind
-	id, was           sql.NullString
-}
-
 // readChanges notes in At which state this is, and in Since what changed after
 // l.since, if the list of changes proves to hold all of that.
 func (l *loading) readChanges(ctx context.Context, t *tx) error {
 	l.At = snapshot.Point{Lineage: l.Lineage, Revisions: maps.Clone(l.Revisions)}
 	const newest = "SELECT seq, mark, kind, id, was, raised FROM catalog_changes ORDER BY seq DESC LIMIT 1"
 	const later = "SELECT seq, mark, kind, id, was, raised FROM catalog_changes WHERE seq >= $1 ORDER BY seq LIMIT $2"
-	var entries []entry
+	var entries []snapshot.Entry
 	scan := func(r Rows) error {
-		var e entry
-		err := r.Scan(&e.seq, &e.mark, &e.kind, &e.id, &e.was, &e.raised)
+		var e snapshot.Entry
+		var id, was sql.NullString
+		err := r.Scan(&e.Seq, &e.Mark, &e.Kind, &id, &was, &e.Raised)
+		e.Any = !id.Valid
+		if e.IDs = append(e.IDs, id.String); was.Valid {
+			e.IDs = append(e.IDs, was.String)
+		}
 		entries = append(entries, e)
 		return err
 	}
@@ -44,7 +42,7 @@ func (l *loading) readChanges(ctx context.Context, t *tx) error {
 			return err
 		}
 		if len(entries) <= changesMax {
-			l.Since = changesFrom(l.since, &l.At, entries)
+			l.Since = snapshot.ChangesBetween(*l.since, l.At, entries)
 		}
 	}
 	if l.Since == nil {
@@ -54,44 +52,9 @@ func (l *loading) readChanges(ctx context.Context, t *tx) error {
 		}
 	}
 	if n := len(entries); n > 0 {
-		l.At.Seq, l.At.Mark = entries[n-1].seq, entries[n-1].mark
+		l.At.Seq, l.At.Mark = entries[n-1].Seq, entries[n-1].Mark
 	}
 	return nil
-}
-
-// changesFrom returns what changed between two states of the source, and nil
-// where the entries, of which the first is from's newest, do not prove that they
-// are all there is: the list was cut off or belongs to another history, a counter
-// rose without an entry or an entry came without a counter, or an entry says that
-// any row may have changed.
-func changesFrom(from, to *snapshot.Point, entries []entry) *snapshot.Changes {
-	if from.Lineage != to.Lineage || len(entries) == 0 || entries[0].seq != from.Seq || entries[0].mark != from.Mark {
-		return nil
-	}
-	raised := map[snapshot.Kind]int64{}
-	touched := map[snapshot.Kind]map[string]bool{snapshot.Channels: {}, snapshot.Models: {}, snapshot.RoutingRules: {}}
-	for _, e := range entries[1:] {
-		ids := touched[e.kind]
-		if ids == nil || !e.id.Valid {
-			return nil
-		}
-		ids[e.id.String] = true
-		if e.was.Valid {
-			ids[e.was.String] = true
-		}
-		raised[e.kind] += e.raised
-	}
-	raised[snapshot.Models] += raised[snapshot.Channels] // which raises both
-	for _, kind := range counted {
-		if to.Revisions[kind]-from.Revisions[kind] != raised[kind] {
-			return nil
-		}
-	}
-	return &snapshot.Changes{
-		Channels: slices.Sorted(maps.Keys(touched[snapshot.Channels])),
-		Rules:    slices.Sorted(maps.Keys(touched[snapshot.RoutingRules])),
-		Prices:   slices.Sorted(maps.Keys(touched[snapshot.Models])),
-	}
 }
 
 // changed names the rows to read; nobody asks when it is all of them.

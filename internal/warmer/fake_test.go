@@ -11,17 +11,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 	"github.com/routex/cachewarmer/internal/warmer"
 )
 
 // fakeSource is a source whose rows the test edits.
 type fakeSource struct {
-	mu      sync.Mutex
-	catalog snapshot.Catalog
-	loads   int
-	err     error
-	hold    chan struct{} // a load waits until it is closed, when it is not nil
-	loading chan struct{} // receives once a load has begun, when it is not nil
+	mu       sync.Mutex
+	catalog  snapshot.Catalog
+	loads    int
+	parts    int // of them, those that told only what changed
+	err      error
+	returned snapshot.Catalog // the last one
+	hold     chan struct{}    // a load waits until it is closed, when it is not nil
+	loading  chan struct{}    // receives once a load has begun, when it is not nil
 }
 
 func newSource(channels int) *fakeSource {
@@ -56,7 +59,32 @@ func (s *fakeSource) fail(err error) {
 	s.err = err
 }
 
-func (s *fakeSource) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
+// LoadSince tells what changed since the last catalog it returned, if that is what
+// it is asked for.
+func (s *fakeSource) LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (*snapshot.Catalog, error) {
+	c, err := s.load(ctx, withAnalytics)
+	if err != nil {
+		return c, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.returned
+	c.At.Seq = was.At.Seq + 1
+	s.returned = *c
+	s.returned.Revisions = maps.Clone(c.Revisions)
+	ids := map[string]bool{}
+	for _, ch := range c.Channels {
+		ids[ch.ID] = true
+	}
+	broken := len(c.Broken)+len(was.Broken) > 0 || len(ids) < len(c.Channels)
+	if since == nil || since.Seq == 0 || since.Seq != was.At.Seq || was.Lineage != c.Lineage || broken {
+		return c, nil
+	}
+	s.parts++
+	return testkit.Part(c, testkit.Touched(&was, c)), nil
+}
+
+func (s *fakeSource) load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
 	s.mu.Lock()
 	c := s.catalog
 	c.Channels, c.Rules = append([]snapshot.Channel(nil), c.Channels...), append([]snapshot.Rule(nil), c.Rules...)

@@ -2,30 +2,16 @@ package warmer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// judge turns a catalog into the changes that may be published, and the
+// judge turns the candidates into the changes that may be published, and the
 // refusals of those that may not. One refused kind of the catalog holds back
 // the others: they belong to one state of the source.
-func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot, catalog *snapshot.Catalog) ([]snapshot.Change, snapshot.Refused, error) {
-	in, err := r.formed(ctx, bases)
-	if err != nil {
-		return nil, nil, err
-	}
-	candidates, err := snapshot.Assemble(catalog, func(kind snapshot.Kind, id string) (string, bool) {
-		return r.kept(kind, id, bases)
-	}, r.w.o.Guards.MaxRecordBytes, in)
-	if refusal, ok := errors.AsType[*snapshot.Refusal](err); ok {
-		return nil, snapshot.Refused{refusal}, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
+func (r *run) judge(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot, catalog *snapshot.Catalog, candidates map[snapshot.Kind]*snapshot.Candidate) ([]snapshot.Change, snapshot.Refused, error) {
 	var changes []snapshot.Change
 	var refused snapshot.Refused
 	for _, kind := range r.judged() {
@@ -72,7 +58,7 @@ func (r *run) judgeKind(ctx context.Context, kind snapshot.Kind, bases map[snaps
 			cand.Order.Revision = clock(prev.Meta.Order, cand.Order)
 		}
 	}
-	toPrev := snapshot.Diff(had, cand.Set)
+	toPrev := cand.Since(had)
 	no, err := r.guard(ctx, kind, prev, cand, unmeant(kind, toPrev.Removed, prev, ok, cand.Faults))
 	change := snapshot.Change{
 		Kind: kind, Base: bases[kind], Next: cand.Set, Delta: toPrev, Order: cand.Order, Schema: cand.Schema, Quarantined: cand.Faults,

@@ -8,8 +8,9 @@ import (
 
 // Source is the SQL database as a warm needs it.
 type Source interface {
-	// Load reads everything in one transaction; a partial read is an error.
-	Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error)
+	// LoadSince reads everything in one transaction, or what changed since a state
+	// of which it can say that for sure; nil: everything. A partial read is an error.
+	LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (*snapshot.Catalog, error)
 	// MintLineage gives the source a new id that sorts after the given one.
 	MintLineage(ctx context.Context, after string) (string, error)
 	// Position reads where the source stands, in one cheap query.

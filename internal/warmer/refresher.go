@@ -64,7 +64,7 @@ func (r *Refresher) begin(ctx context.Context) {
 		r.log.Debug("Cache config could not be mirrored, the next poll tries again", "err", err)
 	}
 	if c := r.o.Config(); c.Enabled && c.WarmOnStartup {
-		r.refresh(ctx, "startup", false)
+		r.refresh(ctx, Request{Reason: "startup", Whole: true})
 	}
 	r.follow(ctx)
 }
@@ -99,7 +99,7 @@ func (r *Refresher) Lead(ctx context.Context) error {
 			enabled = r.o.Config().Enabled
 		case <-refresh.C:
 			if c := r.o.Config(); c.Enabled && c.BackgroundRefresh.Enabled {
-				r.refresh(ctx, "background refresh", true)
+				r.refresh(ctx, Request{Reason: "background refresh", Background: true})
 			}
 			interval = r.interval()
 			refresh.Reset(interval)
@@ -120,10 +120,9 @@ func (r *Refresher) interval() time.Duration {
 }
 
 // refresh warms every kind that the config warms ahead.
-func (r *Refresher) refresh(ctx context.Context, reason string, background bool) {
-	if kinds := Ahead(r.o.Config().CacheConfig); len(kinds) > 0 {
-		// The warmer logs and counts what goes wrong.
-		_, _ = r.w.Warm(ctx, Request{Kinds: kinds, Reason: reason, Background: background})
+func (r *Refresher) refresh(ctx context.Context, req Request) {
+	if req.Kinds = Ahead(r.o.Config().CacheConfig); len(req.Kinds) > 0 {
+		_, _ = r.w.Warm(ctx, req) // the warmer logs and counts what goes wrong
 	}
 }
 
@@ -206,7 +205,7 @@ func (r *Refresher) check(ctx context.Context) {
 		return // what does not answer is reported elsewhere
 	}
 	if !counted && c.SmartInvalidation.Enabled {
-		r.refresh(ctx, "the source does not count its changes", false)
+		r.refresh(ctx, Request{Reason: "the source does not count its changes", Whole: true})
 	}
 	standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {

@@ -19,6 +19,8 @@ type Request struct {
 	// Rebuild writes the snapshots whole, because what stands in Redis is
 	// damaged.
 	Rebuild bool
+	// Whole reads the whole source, whatever it says that changed.
+	Whole bool
 	// Settled lets a kind be written in a newer form than it stands in.
 	Settled bool
 	// Until says, once the lock is ours, that nothing is left to do. nil: load
@@ -60,6 +62,7 @@ func (c *call) merge(r Request) {
 	c.req.Background = c.req.Background || r.Background
 	c.req.Changed = c.req.Changed || r.Changed
 	c.req.Rebuild = c.req.Rebuild || r.Rebuild
+	c.req.Whole = c.req.Whole || r.Whole
 	c.req.Settled = c.req.Settled || r.Settled
 	mine, theirs := c.req.Until, r.Until
 	switch {

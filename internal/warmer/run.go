@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -46,8 +44,14 @@ func (r *run) locked(ctx context.Context) error {
 	return r.w.lock.Do(ctx, r.once)
 }
 
-// once is one warm from the head to the publication.
-func (r *run) once(ctx context.Context, held string) error {
+// once is one warm from the head to the publication. One that fails, unless it
+// was only overtaken, leaves nothing for the next one to rest on.
+func (r *run) once(ctx context.Context, held string) (err error) {
+	defer func() {
+		if err != nil && !overtaken(err) {
+			r.w.rows.Forget()
+		}
+	}()
 	r.req = r.w.closeCall(r.c)
 	if done, err := r.satisfied(ctx); done || err != nil {
 		return err
@@ -70,14 +74,14 @@ func (r *run) once(ctx context.Context, held string) error {
 	began := time.Now()
 	r.loaded = true
 	r.noteFloors()
-	catalog, err := r.w.src.Load(ctx, slices.Contains(r.req.Kinds, snapshot.Analytics))
+	catalog, candidates, err := r.load(ctx, head, bases)
+	if no, ok := errors.AsType[*snapshot.Refusal](err); ok {
+		return r.turnDown(ctx, snapshot.Refused{no}, catalog)
+	}
 	if err != nil {
-		return fmt.Errorf("load source: %w", err)
+		return err
 	}
-	if r.w.o.Loaded != nil {
-		r.w.o.Loaded(ctx)
-	}
-	changes, refused, err := r.judge(ctx, head, bases, catalog)
+	changes, refused, err := r.judge(ctx, head, bases, catalog, candidates)
 	if err != nil {
 		return err
 	}

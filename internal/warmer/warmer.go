@@ -40,7 +40,8 @@ type Warmer struct {
 	log     *slog.Logger
 	m       *metrics
 	kick    chan struct{} // 1 slot: something waits
-	failing string        // the failure logged last, for Run's goroutine alone
+	failing string        // the failure logged last; for Run's goroutine alone, as is
+	rows    *snapshot.Assembler
 
 	mu      sync.Mutex
 	pending [2]*call // waiting to start: plain, forced
@@ -67,6 +68,7 @@ func New(src Source, st Store, lock Lock, serving Serving, o Options) (*Warmer, 
 	return &Warmer{
 		src: src, st: st, lock: lock, serving: serving, o: o, log: o.Log, m: newMetrics(o.Reg),
 		kick:    make(chan struct{}, 1),
+		rows:    snapshot.NewAssembler(o.Guards.MaxRecordBytes),
 		last:    map[snapshot.Kind]*snapshot.Snapshot{},
 		refused: map[snapshot.Kind]snapshot.Order{},
 	}, nil
@@ -106,14 +108,14 @@ func (w *Warmer) execute(ctx context.Context, c *call) {
 		if err = run.locked(ctx); err == nil || ctx.Err() != nil {
 			break
 		}
-		retry := errors.Is(err, snapshot.ErrStale) || errors.Is(err, snapshot.ErrLeaseLost)
+		retry := overtaken(err)
 		if errors.Is(err, snapshot.ErrInvalid) && !run.rebuild && run.loaded {
 			run.rebuild, retry = true, true
 		}
 		if !retry {
 			break
 		}
-		if errors.Is(err, snapshot.ErrStale) || errors.Is(err, snapshot.ErrLeaseLost) {
+		if overtaken(err) {
 			w.m.fenced.WithLabelValues(fenceReason(err)).Inc()
 		}
 		run.attempt = snapshot.RandomID(8)
@@ -122,6 +124,11 @@ func (w *Warmer) execute(ctx context.Context, c *call) {
 	}
 	w.account(run, time.Since(began), err)
 	w.finish(c, run.res, err)
+}
+
+// overtaken reports that somebody newer was there: the warm starts over.
+func overtaken(err error) bool {
+	return errors.Is(err, snapshot.ErrStale) || errors.Is(err, snapshot.ErrLeaseLost)
 }
 
 func fenceReason(err error) string {

@@ -607,9 +607,9 @@ type positioned struct {
 	stand *stand
 }
 
-func (p positioned) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
+func (p positioned) LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (*snapshot.Catalog, error) {
 	p.stand.reach(beforeLoad)
-	return p.DB.Load(ctx, withAnalytics)
+	return p.DB.LoadSince(ctx, since, withAnalytics)
 }
 
 func (p positioned) Position(ctx context.Context) (warmer.Position, error) {
