@@ -63,6 +63,15 @@ var mutants = []mutant{
 		{"warmer/run.go", "if !r.loaded && len(bases) == len(r.judged()) {", "if !r.loaded {"},
 		{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"},
 	}},
+	{"changes", "a list of changes with a gap", []edit{{
+		"snapshot/changes.go", "if to.Revisions[kind]-from.Revisions[kind] != raised[kind] {", "if kind == \"\" {",
+	}}},
+	{"history", "a list of changes of another history", []edit{{
+		"snapshot/changes.go", " || entries[0].Mark != from.Mark {", " {",
+	}}},
+	{"base", "a difference from another state than the one in Redis", []edit{{
+		"snapshot/assemble.go", "case c.from != nil && same(had, c.from):", "case c.from != nil && had != nil:",
+	}}},
 	{"models", "models of a read that lost the channels", []edit{{
 		"warmer/judge.go", "if slices.Contains(r.req.Kinds, snapshot.Models) && ", "if false && ",
 	}}},

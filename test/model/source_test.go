@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 	"github.com/routex/cachewarmer/internal/warmer"
 )
 
@@ -24,6 +25,7 @@ type catalog struct {
 	approved  []snapshot.Approval
 	requests  int64
 	digests   [3]snapshot.Digest
+	list      []snapshot.Entry // of changes
 }
 
 // source is the SQL database.
@@ -34,6 +36,7 @@ type source struct {
 	edits   int                                     // makes every change a new content
 	legit   [3]map[snapshot.Order][]snapshot.Digest // what the source ever was
 	loads   int
+	parts   int // of them, those of what changed
 	glitch  int // what loads return: 0 the truth, 1 nothing, 2 one channel, 3 no rules
 	forcing int // forced warms under way: they may load what comes now
 	forced  int // warms that were forced since the source last went back or was replaced
@@ -48,6 +51,7 @@ func newSource() *source {
 		s.legit[i] = map[snapshot.Order][]snapshot.Digest{}
 	}
 	c := &catalog{lineage: snapshot.NewLineage(time.Now(), ""), revisions: [3]int64{1, 1, 1}}
+	c.list = []snapshot.Entry{{Seq: 1, Mark: 1, Kind: snapshot.Channels}}
 	for i := range manyChannels {
 		c.channels = append(c.channels, s.channel(i))
 	}
@@ -105,7 +109,48 @@ func (c *catalog) load() *snapshot.Catalog {
 		},
 		Channels: c.channels, Rules: c.rules,
 		Approved: map[snapshot.Kind][]snapshot.Approval{snapshot.Channels: c.approved},
+		At:       c.point(),
 	}
+}
+
+// point is the state that c is, as a reader may remember it.
+func (c *catalog) point() snapshot.Point {
+	newest := c.list[len(c.list)-1]
+	return snapshot.Point{Lineage: c.lineage, Seq: newest.Seq, Mark: newest.Mark, Revisions: map[snapshot.Kind]int64{
+		snapshot.Channels: c.revisions[0], snapshot.Models: c.revisions[1], snapshot.RoutingRules: c.revisions[2],
+	}}
+}
+
+// listed is how long the list of changes may get, and unlisted which change it
+// misses, as if its trigger was switched off for a moment.
+const listed, unlisted = 8, 9
+
+// record adds to the list what c changed of was.
+func (s *source) record(was, c *catalog, channels, rules bool) {
+	if s.edits%unlisted == 0 {
+		return
+	}
+	touched := testkit.Touched(was.load(), c.load())
+	add := func(kind snapshot.Kind, ids []string) {
+		newest := c.list[len(c.list)-1]
+		c.list = append(slices.Clone(c.list), snapshot.Entry{Seq: newest.Seq + 1, Mark: int64(s.next()), Kind: kind, IDs: ids, Raised: 1})
+	}
+	if channels {
+		add(snapshot.Channels, touched.Channels)
+	}
+	if rules {
+		add(snapshot.RoutingRules, touched.Rules)
+	}
+	c.list = c.list[max(0, len(c.list)-listed):]
+}
+
+// changes says what changed since a point, if the list tells.
+func (c *catalog) changes(since snapshot.Point) *snapshot.Changes {
+	at := slices.IndexFunc(c.list, func(e snapshot.Entry) bool { return e.Seq >= since.Seq })
+	if at < 0 {
+		return nil
+	}
+	return snapshot.ChangesBetween(since, c.point(), c.list[at:])
 }
 
 // order is where kind i stands.
@@ -125,6 +170,7 @@ func (s *source) edit(channels, rules bool, f func(c *catalog)) {
 		c.revisions[2]++
 	}
 	f(&c)
+	s.record(s.now, &c, channels, rules)
 	s.become(&c)
 }
 
@@ -216,15 +262,27 @@ func (c *catalog) glitched(n int) *catalog {
 // reader is one process's way to the source. Every call is a gate.
 type reader struct{ p *process }
 
-// Load reads everything. What it reads is the state at one moment, which may be
-// long past when it returns.
+// Load reads everything.
 func (r reader) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
+	return r.LoadSince(ctx, nil, withAnalytics)
+}
+
+// LoadSince reads what changed, or everything. What it reads is the state at one
+// moment, which may be long past when it returns.
+func (r reader) LoadSince(ctx context.Context, since *snapshot.Point, withAnalytics bool) (*snapshot.Catalog, error) {
 	var at *catalog
+	var part *snapshot.Changes
 	s := r.p.sim
 	read := &gate{what: loadBegins, p: r.p, serve: func() {
 		s.source.loads++
-		if at = s.source.now; s.source.glitch > 0 && r.p.guarded() {
-			at = at.glitched(s.source.glitch)
+		if at = s.source.now; since != nil {
+			part = at.changes(*since)
+		}
+		if s.source.glitch > 0 && r.p.guarded() {
+			at, part = at.glitched(s.source.glitch), nil
+		}
+		if part != nil {
+			s.source.parts++
 		}
 	}}
 	if err := s.await(ctx, read); err != nil {
@@ -236,6 +294,9 @@ func (r reader) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog
 	out := at.load()
 	if withAnalytics {
 		out.Summary = &snapshot.Summary{ID: snapshot.AnalyticsID, Usage: snapshot.Usage{Requests: at.requests}}
+	}
+	if part != nil {
+		return testkit.Part(out, *part), nil
 	}
 	return out, nil
 }
