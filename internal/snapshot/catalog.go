@@ -28,4 +28,3 @@ type Approval struct {
 	Revision int64 // of the kind, by that removal
 	Reason   string
 }
-

@@ -17,7 +17,7 @@ const wholeAfter = 15 * time.Minute
 // load reads the source and makes the candidates: of what changed since the last
 // load of this process, where that is certain, or else of everything.
 //
-//	errors  *snapshot.Refusal  a fault of the set itself; with the catalog
+//	errors  snapshot.Refused  a fault of the set itself, which is noted
 //	cost    follows what changed
 func (r *run) load(ctx context.Context, head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapshot) (*snapshot.Catalog, map[snapshot.Kind]*snapshot.Candidate, error) {
 	since := r.since(head, bases)
@@ -39,6 +39,9 @@ func (r *run) load(ctx context.Context, head snapshot.Head, bases map[snapshot.K
 		}
 		if r.w.o.Loaded != nil {
 			r.w.o.Loaded(ctx)
+		}
+		if no, ok := errors.AsType[*snapshot.Refusal](err); ok {
+			err = r.turnDown(ctx, snapshot.Refused{no}, catalog)
 		}
 		return catalog, candidates, err
 	}

@@ -44,14 +44,8 @@ func (r *run) locked(ctx context.Context) error {
 	return r.w.lock.Do(ctx, r.once)
 }
 
-// once is one warm from the head to the publication. One that fails, unless it
-// was only overtaken, leaves nothing for the next one to rest on.
-func (r *run) once(ctx context.Context, held string) (err error) {
-	defer func() {
-		if err != nil && !overtaken(err) {
-			r.w.rows.Forget()
-		}
-	}()
+// once is one warm from the head to the publication.
+func (r *run) once(ctx context.Context, held string) error {
 	r.req = r.w.closeCall(r.c)
 	if done, err := r.satisfied(ctx); done || err != nil {
 		return err
@@ -75,9 +69,6 @@ func (r *run) once(ctx context.Context, held string) (err error) {
 	r.loaded = true
 	r.noteFloors()
 	catalog, candidates, err := r.load(ctx, head, bases)
-	if no, ok := errors.AsType[*snapshot.Refusal](err); ok {
-		return r.turnDown(ctx, snapshot.Refused{no}, catalog)
-	}
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,10 @@ func (w *Warmer) execute(ctx context.Context, c *call) {
 	run := &run{w: w, c: c, attempt: snapshot.RandomID(8), after: -1}
 	var err error
 	for try := range tries {
-		if err = run.locked(ctx); err == nil || ctx.Err() != nil {
+		if err = run.locked(ctx); err != nil && !overtaken(err) {
+			w.rows.Forget() // what failed leaves nothing to rest on
+		}
+		if err == nil || ctx.Err() != nil {
 			break
 		}
 		retry := overtaken(err)

@@ -33,7 +33,7 @@ var ours = map[string][]string{
 	"settings":   {"snapshot"},
 	"state":      {"snapshot"},
 	"embedded":   {},
-	"testkit":    {"embedded"},
+	"testkit":    {"embedded", "snapshot"},
 	"app":        {anything},
 	"cmd":        {anything},
 	"test":       {anything},
