@@ -30,10 +30,10 @@ func TestManyRecordsAreDecodedAsOne(t *testing.T) {
 	for _, f := range v.Faults {
 		ids = append(ids, f.ID)
 	}
-	if got := strings.Join(ids, " "); got != "channel-000000 channel-000511 channel-000512 channel-002999" || len(v.Channels) != 2996 {
-		t.Errorf("%d channels, faults of %s", len(v.Channels), got)
+	if got := strings.Join(ids, " "); got != "channel-000000 channel-000511 channel-000512 channel-002999" || v.Channels.Len() != 2996 {
+		t.Errorf("%d channels, faults of %s", v.Channels.Len(), got)
 	}
-	for id, c := range v.Channels {
+	for id, c := range v.Channels.All() {
 		if c.ID != id {
 			t.Fatalf("channel %q stands under %q", c.ID, id)
 		}

@@ -36,7 +36,7 @@ func table(b *testing.B) *balancer.Table {
 		b.Fatal(err)
 	}
 	_, byID := hundred()
-	return lb.Compile(nil, byID)
+	return lb.Compile(nil, snapshot.NewRecords(byID))
 }
 
 func pick(b *testing.B, t *balancer.Table, session string) *snapshot.Channel {

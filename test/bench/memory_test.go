@@ -32,7 +32,7 @@ func openOurs(b *testing.B, all channels) readFunc {
 }
 
 // channelOf is the read itself.
-func channelOf(v *replica.View, id string) *snapshot.Channel { return v.Channels[id] }
+func channelOf(v *replica.View, id string) *snapshot.Channel { return v.Channels.At(id) }
 
 // openMap is what there is at least: a map that is never written again.
 func openMap(_ *testing.B, all channels) readFunc {

@@ -37,7 +37,7 @@ func fiftyRules() map[string]*snapshot.Rule {
 func BenchmarkRules(b *testing.B) {
 	rules := fiftyRules()
 	b.Run("who=ours", func(b *testing.B) {
-		t, err := router.Compile(rules, map[string]*snapshot.Channel{"c": freeChannel}, nil)
+		t, err := router.Compile(snapshot.NewRecords(rules), snapshot.NewRecords(map[string]*snapshot.Channel{"c": freeChannel}), nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -28,7 +28,7 @@ func BenchmarkColdStart(b *testing.B) {
 		c, _, stop := bed.start(fmt.Sprintf("cold-%d", len(cold)), nil)
 		ready(b, c)
 		cold = append(cold, time.Since(start))
-		if n := len(c.Current().Channels); n != records {
+		if n := c.Current().Channels.Len(); n != records {
 			b.Fatalf("%d channels are served", n)
 		}
 		stop()
