@@ -38,7 +38,7 @@ func (t *trip) deliver(a *attempt) cause {
 	t.relay.meter.reset(events, head.Get("Content-Encoding") != "")
 	first, err := t.beginning(a)
 	switch {
-	case len(first) > 0 || err == io.EOF:
+	case len(first) > 0 || errors.Is(err, io.EOF):
 	case errors.Is(context.Cause(a.ctx), errSilent):
 		return causeTimeout
 	default:
