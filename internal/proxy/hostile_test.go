@@ -164,7 +164,7 @@ func TestHostileUpstreams(t *testing.T) {
 			bad := custom("bad", rawUpstream(t, tt.answer))
 			good := custom("good", upstream(t, says(`{"good":true}`)))
 			impatient := func(o *proxy.Options) {
-				o.FirstByte, o.Idle, o.Refusal = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond
+				o.FirstByte, o.Idle, o.Refusal = 400*time.Millisecond, 400*time.Millisecond, 400*time.Millisecond
 			}
 			for _, list := range [][]*snapshot.Channel{{bad}, {bad, good}} {
 				what := tt.alone
