@@ -95,13 +95,21 @@ func (t *trip) try() bool {
 		}
 	}
 	if t.r.Context().Err() != nil {
-		a.end(a.unanswered(t.p.o.Unheard), 0)
+		patience := t.p.o.Unheard
+		if !t.ask.Stream {
+			patience *= wholeTakes
+		}
+		a.end(a.unanswered(patience), 0)
 		t.fail(&problem{class: classClientGone})
 		return true
 	}
 	t.failed(a, why)
 	return false
 }
+
+// wholeTakes is how much longer than the beginning of a stream an answer may take
+// that comes whole.
+const wholeTakes = 6
 
 // unanswered is how an attempt ended whose client left before the first byte. If
 // nobody waits as long as the timeouts are, this is the only word on an upstream

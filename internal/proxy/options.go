@@ -44,7 +44,8 @@ type Options struct {
 	Whole     time.Duration
 	Idle      time.Duration // between two pieces of an answer, on either side; 5m
 	// Unheard is how long an attempt goes without a byte before a client that gives
-	// up counts against the channel; 10s.
+	// up counts against the channel; 10s. For an answer that is not streamed it is
+	// six times as long.
 	Unheard time.Duration
 	Refusal time.Duration // for the body of an answer of 400 or more, after its head; 5s
 	Upload  time.Duration // for a client to send its body; 2m
