@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -100,9 +101,7 @@ func (b *bed) publish(sets ...*snapshot.Set) *snapshot.Published {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
-	for kind, snap := range out.Snapshots {
-		b.last[kind] = snap
-	}
+	maps.Copy(b.last, out.Snapshots)
 	return out
 }
 
