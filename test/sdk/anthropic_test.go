@@ -117,7 +117,7 @@ func messageToolStream(ctx context.Context, s *seat, model string) (h heard, err
 
 func messageImages(ctx context.Context, s *seat, model string) (h heard, err error) {
 	m, err := s.anthropic.Messages.New(ctx, messageParams(model, anthropic.NewTextBlock("What is this?"),
-		anthropic.NewImageBlockBase64("image/png", picture(3<<20)), anthropic.NewImageBlock(anthropic.URLImageSourceParam{URL: pictureURL})))
+		anthropic.NewImageBlockBase64("image/png", picture(1<<20)), anthropic.NewImageBlock(anthropic.URLImageSourceParam{URL: pictureURL})))
 	if err != nil {
 		return h, err
 	}

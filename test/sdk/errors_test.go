@@ -118,7 +118,7 @@ func refusalsAreTyped(t *testing.T, r *rig) {
 		{"OpenAI: a model nobody offers", openAI("unheard-of"), 404, "model_not_found"},
 		{"OpenAI: a model of another format", openAI("spoken-by-anthropic"), 404, "model_not_found"},
 		{"OpenAI: no model", openAI(" "), 400, "invalid_request"},
-		{"OpenAI: a body that is too large", openAI("spoken-by-openai", openaioption.WithJSONSet("user", picture(33<<20))), 413, "request_too_large"},
+		{"OpenAI: a body that is too large", openAI("spoken-by-openai", openaioption.WithJSONSet("user", picture(25<<20))), 413, "request_too_large"},
 		{"OpenAI: a route that is not served", func(ctx context.Context, s *seat) error {
 			_, err := s.openAI.Moderations.New(ctx, openai.ModerationNewParams{Input: openai.ModerationNewParamsInputUnion{OfString: openai.String("Hello")}})
 			return err
@@ -138,7 +138,7 @@ func refusalsAreTyped(t *testing.T, r *rig) {
 		{"Anthropic: a model nobody offers", claude("unheard-of"), 404, "not_found_error"},
 		{"Anthropic: a model of another format", claude("spoken-by-openai"), 404, "not_found_error"},
 		{"Anthropic: no model", claude(" "), 400, "invalid_request_error"},
-		{"Anthropic: a body that is too large", claude("spoken-by-anthropic", anthropicoption.WithJSONSet("metadata.user_id", picture(33<<20))), 413, "request_too_large"},
+		{"Anthropic: a body that is too large", claude("spoken-by-anthropic", anthropicoption.WithJSONSet("metadata.user_id", picture(25<<20))), 413, "request_too_large"},
 		{"Anthropic: a route that is not served", func(ctx context.Context, s *seat) error {
 			_, err := s.anthropic.Messages.CountTokens(ctx, anthropic.MessageCountTokensParams{
 				Model: "spoken-by-anthropic", Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("Hello"))},

@@ -124,7 +124,7 @@ func chatImages(ctx context.Context, s *seat, model string) (h heard, err error)
 	}
 	params := chatParams(model, "")
 	params.Messages[0] = openai.UserMessage([]openai.ChatCompletionContentPartUnionParam{
-		openai.TextContentPart("What is this?"), image("data:image/png;base64," + picture(3<<20)), image(pictureURL),
+		openai.TextContentPart("What is this?"), image("data:image/png;base64," + picture(1<<20)), image(pictureURL),
 	})
 	c, err := s.openAI.Chat.Completions.New(ctx, params)
 	if err != nil {
