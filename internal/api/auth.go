@@ -1,33 +1,24 @@
 package api
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// access knows the tokens by their hashes, so that comparing them takes the
-// same time whatever was sent, its length included.
+// access knows who may do what.
 type access struct {
-	admin, read [][sha256.Size]byte
+	admin, read snapshot.Tokens
 }
 
-func newAccess(admin, read []snapshot.Secret) (access, error) {
-	var a access
-	for _, list := range []struct {
-		from []snapshot.Secret
-		to   *[][sha256.Size]byte
-	}{{admin, &a.admin}, {read, &a.read}} {
-		for _, token := range list.from {
-			if strings.TrimSpace(token.Reveal()) == "" {
-				return access{}, errors.New("api: a token is blank")
-			}
-			*list.to = append(*list.to, sha256.Sum256([]byte(token.Reveal())))
-		}
+func newAccess(admin, read []snapshot.Secret) (a access, err error) {
+	if a.admin, err = snapshot.NewTokens(admin); err != nil {
+		return access{}, fmt.Errorf("api: admin tokens: %w", err)
+	}
+	if a.read, err = snapshot.NewTokens(read); err != nil {
+		return access{}, fmt.Errorf("api: read tokens: %w", err)
 	}
 	return a, nil
 }
@@ -35,18 +26,10 @@ func newAccess(admin, read []snapshot.Secret) (access, error) {
 // open reports whether no token is asked for at all.
 func (a access) open() bool { return len(a.admin)+len(a.read) == 0 }
 
-// may says whether a token is known, and whether it may write. Every known
-// token is compared, so the time says nothing about which one was close.
+// may says whether a token is known, and whether it may write. Both lists are
+// compared, so the time says nothing about which one it is in.
 func (a access) may(token string) (known, write bool) {
-	given := sha256.Sum256([]byte(token))
-	among := func(list [][sha256.Size]byte) bool {
-		found := 0
-		for i := range list {
-			found |= subtle.ConstantTimeCompare(list[i][:], given[:])
-		}
-		return found == 1
-	}
-	admin, read := among(a.admin), among(a.read)
+	admin, read := a.admin.Has(token), a.read.Has(token)
 	return admin || read, admin
 }
 

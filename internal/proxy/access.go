@@ -1,33 +1,27 @@
 package proxy
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// access knows the clients' tokens by their hashes, so that comparing them takes
-// the same time whatever was sent, its length included.
+// access knows who may use the data plane.
 type access struct {
-	tokens [][sha256.Size]byte
+	tokens snapshot.Tokens
 	open   bool
 	// origins keeps web pages from using a gateway that asks for no token.
 	origins *http.CrossOriginProtection
 }
 
-func newAccess(tokens []snapshot.Secret, open bool) (access, error) {
-	a := access{open: open && len(tokens) == 0, origins: http.NewCrossOriginProtection()}
-	for _, token := range tokens {
-		if strings.TrimSpace(token.Reveal()) == "" {
-			return access{}, errors.New("proxy: a client token is blank")
-		}
-		a.tokens = append(a.tokens, sha256.Sum256([]byte(token.Reveal())))
+func newAccess(list []snapshot.Secret, open bool) (access, error) {
+	tokens, err := snapshot.NewTokens(list)
+	if err != nil {
+		return access{}, fmt.Errorf("proxy: client tokens: %w", err)
 	}
-	return a, nil
+	return access{tokens: tokens, open: open && len(tokens) == 0, origins: http.NewCrossOriginProtection()}, nil
 }
 
 // check returns why r is not let in, or nil.
@@ -54,15 +48,6 @@ func (a *access) known(h http.Header) bool {
 	if !strings.EqualFold(scheme, "Bearer") {
 		bearer = ""
 	}
-	found := 0
-	for _, given := range []string{strings.TrimSpace(bearer), h.Get("X-Api-Key")} {
-		if given == "" {
-			continue
-		}
-		sum := sha256.Sum256([]byte(given))
-		for i := range a.tokens {
-			found |= subtle.ConstantTimeCompare(a.tokens[i][:], sum[:])
-		}
-	}
-	return found == 1
+	byBearer, byKey := a.tokens.Has(strings.TrimSpace(bearer)), a.tokens.Has(h.Get("X-Api-Key"))
+	return byBearer || byKey
 }
