@@ -70,6 +70,12 @@ func (p *itemsPatch) apply(w *snapshot.WarmItems) {
 func versionTag(version int64) string { return strconv.FormatInt(version, 10) }
 
 func (a *API) config(w http.ResponseWriter, r *http.Request) error {
+	return a.showConfig(w, r, func(c snapshot.CacheConfig) any { return c })
+}
+
+// showConfig answers what show makes of the config. The tag is that of the whole
+// config, whatever part is shown.
+func (a *API) showConfig(w http.ResponseWriter, r *http.Request, show func(snapshot.CacheConfig) any) error {
 	cfg, err := a.fleet.Config(r.Context())
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func (a *API) config(w http.ResponseWriter, r *http.Request) error {
 	if notModified(w, r, tag) {
 		return nil
 	}
-	return a.ok(w, r, cfg.CacheConfig)
+	return a.ok(w, r, show(cfg.CacheConfig))
 }
 
 // setConfig merges the body into the config. With If-Match it does so only

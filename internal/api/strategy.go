@@ -11,19 +11,13 @@ type strategyBody struct {
 	Strategy *snapshot.Strategy `json:"strategy"`
 }
 
+// shownStrategy is what is shown of a config at the strategy's route.
+func shownStrategy(c snapshot.CacheConfig) any { return strategyBody{&c.Strategy} }
+
 // strategy answers the strategy. It is a part of what the config versions, so
 // its tag moves with any change of the config.
 func (a *API) strategy(w http.ResponseWriter, r *http.Request) error {
-	cfg, err := a.fleet.Config(r.Context())
-	if err != nil {
-		return err
-	}
-	tag := versionTag(cfg.Version)
-	setETag(w, tag)
-	if notModified(w, r, tag) {
-		return nil
-	}
-	return a.ok(w, r, strategyBody{&cfg.Strategy})
+	return a.showConfig(w, r, shownStrategy)
 }
 
 // setStrategy changes the strategy and nothing else of the config.
@@ -41,5 +35,5 @@ func (a *API) setStrategy(w http.ResponseWriter, r *http.Request) (written, erro
 	return a.changeConfig(w, r, func(c *snapshot.CacheConfig) error {
 		c.Strategy = *body.Strategy
 		return nil
-	}, func(c snapshot.CacheConfig) any { return strategyBody{&c.Strategy} })
+	}, shownStrategy)
 }
