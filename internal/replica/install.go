@@ -64,7 +64,7 @@ func (c *Cache) choose(ch *chase, h snapshot.Head) (base *View, chosen map[snaps
 			switch v := b.verdict(h, s); {
 			case got && g.snap.Tag == h.Tags[s.kind]:
 				chosen[s.kind] = g
-				s.placed = highest(s.placed, g.order)
+				s.placed = s.placed.Max(g.order)
 			case v == behind && got && ch.astray(s.kind, g, h):
 				c.pulled(s.kind, g.snap.Tag, g.cause, "unknown")
 				b.refuse(s, h.Tags[s.kind], fmt.Sprintf("Redis holds %s under that head", g.snap.Tag), c.o.Poll)
@@ -170,9 +170,7 @@ func (s *slot) take(snap *snapshot.Snapshot, incarnation string) {
 	}
 	// What the source has confirmed keeps its tag, and with it the data set.
 	s.incarnation = cmp.Or(incarnation, s.incarnation)
-	if snap.Meta.Order.Compare(s.floor) > 0 {
-		s.floor = snap.Meta.Order
-	}
+	s.floor = s.floor.Max(snap.Meta.Order)
 	s.clean, s.hold, s.outdated, s.skewed, s.damaged = s.dirty, hold{}, false, 0, false
 }
 
@@ -198,13 +196,6 @@ func (c *Cache) Placed(kind snapshot.Kind) snapshot.Order {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.book.slot(kind).placed
-}
-
-func highest(a, b snapshot.Order) snapshot.Order {
-	if b.Compare(a) > 0 {
-		return b
-	}
-	return a
 }
 
 func (b *book) floor() map[snapshot.Kind]snapshot.Order {

@@ -24,6 +24,14 @@ func (o Order) Compare(p Order) int {
 	return cmp.Or(strings.Compare(o.Lineage, p.Lineage), cmp.Compare(o.Revision, p.Revision))
 }
 
+// Max returns the later of o and p.
+func (o Order) Max(p Order) Order {
+	if p.Compare(o) > 0 {
+		return p
+	}
+	return o
+}
+
 // IsZero reports whether nothing is known of the place.
 func (o Order) IsZero() bool { return o == Order{} }
 

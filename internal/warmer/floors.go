@@ -24,7 +24,7 @@ func (r *run) askFleet(ctx context.Context, bases map[snapshot.Kind]*snapshot.Sn
 	r.fleet = make(map[snapshot.Kind]snapshot.Order, len(snapshot.Kinds))
 	for _, info := range live {
 		for kind, floor := range info.Floor {
-			r.fleet[kind] = later(r.fleet[kind], floor)
+			r.fleet[kind] = r.fleet[kind].Max(floor)
 		}
 	}
 	return nil
@@ -43,9 +43,9 @@ func (r *run) lostOrder(bases map[snapshot.Kind]*snapshot.Snapshot) bool {
 // furthest is the highest order that is known of a kind: what this process or,
 // as far as they were asked, another live replica served, and where Redis stands.
 func (r *run) furthest(kind snapshot.Kind, prev *snapshot.Snapshot) snapshot.Order {
-	at := later(r.w.serving.Floor(kind), later(r.orders[kind], r.fleet[kind]))
+	at := r.w.serving.Floor(kind).Max(r.orders[kind]).Max(r.fleet[kind])
 	if prev != nil {
-		at = later(at, prev.Meta.Order)
+		at = at.Max(prev.Meta.Order)
 	}
 	return at
 }
@@ -92,11 +92,4 @@ func clock(before, at snapshot.Order) int64 {
 		return at.Revision
 	}
 	return max(before.Revision, at.Revision)
-}
-
-func later(a, b snapshot.Order) snapshot.Order {
-	if b.Compare(a) > 0 {
-		return b
-	}
-	return a
 }
