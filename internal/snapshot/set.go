@@ -50,12 +50,11 @@ type Set struct {
 
 // NewSet returns a set of recs, which stays the caller's.
 func NewSet(kind Kind, recs map[string]string) *Set {
-	s := &Set{kind: kind, recs: gather(len(recs), named(recs))}
+	var t Tally
 	for id, body := range recs {
-		s.digest += hashRecord(id, body)
-		s.bytes += len(id) + len(body)
+		t.Add(id, body)
 	}
-	return s
+	return t.Set(kind, recs)
 }
 
 // named yields recs with ids that are part of the text, where the text has them:
@@ -167,17 +166,17 @@ func Diff(old, next *Set) Delta {
 // Apply returns the set that d makes of s; s stays as it is. The cost is that of
 // Records.With: what is not in d is shared.
 func (s *Set) Apply(d Delta) *Set {
-	next := &Set{kind: s.kind, recs: s.recs.With(maps.Collect(named(d.Set)), d.Removed), digest: s.digest, bytes: s.bytes}
+	next := &Set{kind: s.kind, recs: s.recs.With(maps.Collect(named(d.Set)), d.Removed)}
+	t := Tally{s.digest, s.bytes}
 	for c := range next.Since(s) {
 		if c.Had {
-			next.digest -= hashRecord(c.ID, c.Was)
-			next.bytes -= len(c.ID) + len(c.Was)
+			t.Drop(c.ID, c.Was)
 		}
 		if c.Has {
-			next.digest += hashRecord(c.ID, c.Is)
-			next.bytes += len(c.ID) + len(c.Is)
+			t.Add(c.ID, c.Is)
 		}
 	}
+	next.digest, next.bytes = t.digest, t.bytes
 	return next
 }
 
