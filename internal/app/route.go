@@ -190,10 +190,8 @@ func (a *App) invalidated(kind snapshot.Kind) {
 // breakers lists the channels that this replica keeps requests away from.
 func (a *App) breakers() []snapshot.Breaker {
 	var all []snapshot.Breaker
-	for _, s := range a.balancer.States() {
-		if s.RestingMs > 0 || s.Breaker != "closed" {
-			all = append(all, snapshot.Breaker{ID: s.ID, State: s.Breaker, RestingMs: s.RestingMs})
-		}
+	for _, s := range a.balancer.Resting() {
+		all = append(all, snapshot.Breaker{ID: s.ID, State: s.Breaker, RestingMs: s.RestingMs})
 	}
 	return all
 }

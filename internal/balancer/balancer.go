@@ -115,15 +115,28 @@ type State struct {
 // States lists the channels, ordered by id: those of the newest table, and
 // those that left it and still have requests in flight.
 func (b *Balancer) States() []State {
+	return b.states(func(State) bool { return true })
+}
+
+// Resting lists those of States that get no requests now, or only a trial. It is
+// asked with every heartbeat: all channels are looked at, and only these are
+// listed and put in order.
+func (b *Balancer) Resting() []State {
+	return b.states(func(s State) bool { return s.RestingMs > 0 || s.Breaker != closed.String() })
+}
+
+func (b *Balancer) states(wanted func(State) bool) []State {
+	all := []State{}
 	now := b.now()
 	b.mu.Lock()
-	states := make([]State, 0, len(b.channels))
 	for _, c := range b.channels {
-		states = append(states, c.state(now))
+		if s := c.state(now); wanted(s) {
+			all = append(all, s)
+		}
 	}
 	b.mu.Unlock()
-	slices.SortFunc(states, func(x, y State) int { return cmp.Compare(x.ID, y.ID) })
-	return states
+	slices.SortFunc(all, func(x, y State) int { return cmp.Compare(x.ID, y.ID) })
+	return all
 }
 
 // keepLocked returns the memory of a channel that is in the table to come.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -442,4 +443,32 @@ func TestEachChangeOfABreakerIsLoggedAndCountedOnce(t *testing.T) {
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
+}
+
+// TestRestingIsWhatStatesSaysOfThoseThatRest compares the two lists through all
+// that a channel can go through.
+func TestRestingIsWhatStatesSaysOfThoseThatRest(t *testing.T) {
+	inBubble(t, balancer.Options{}, func(x *bench) {
+		same := func(when string, want int) {
+			t.Helper()
+			var resting []balancer.State
+			for _, s := range x.b.States() {
+				if s.RestingMs > 0 || s.Breaker != "closed" {
+					resting = append(resting, s)
+				}
+			}
+			if got := x.b.Resting(); len(got) != want || !slices.Equal(got, resting) {
+				t.Errorf("%s: Resting() = %v, States() has %v, want %d", when, got, resting, want)
+			}
+		}
+		same("all serve", 0)
+		x.end(1, snapshot.Throttled, 3*time.Second)
+		same("throttled", 1)
+		time.Sleep(3 * time.Second)
+		same("after that", 0)
+		x.end(5, snapshot.Failed, 0)
+		same("open", 1)
+		time.Sleep(5 * time.Second)
+		same("due for a trial", 1)
+	})
 }
