@@ -3,9 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/requestlog"
 	"github.com/routex/cachewarmer/internal/router"
+	"github.com/routex/cachewarmer/internal/settings"
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
@@ -146,13 +145,8 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 	}); err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(a.Addr())
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", a.Addr(), err)
-	}
-	ip, _ := netip.ParseAddr(host)
 	if a.proxy, err = proxy.New(smart{a}, smart{a}, journal{a.journal}, proxy.Options{
-		ClientTokens: s.ClientTokens, Open: s.InsecureNoAuth || ip.IsLoopback(),
+		ClientTokens: s.ClientTokens, Open: s.InsecureNoAuth || settings.Loopback(a.Addr()),
 		Reveal: func(c *snapshot.Channel) (snapshot.Secret, error) {
 			if c.APIKey == "" {
 				return snapshot.Secret{}, nil
@@ -173,9 +167,6 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 // installed calls back what is not yet sent to a channel that v does not have
 // as it was. The registry hears of v only after that.
 func (a *App) installed(v *replica.View) {
-	if a.proxy == nil {
-		return
-	}
 	a.proxy.Withdraw(func(c *snapshot.Channel) bool { return v.Channels.At(c.ID) == c })
 }
 

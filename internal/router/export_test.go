@@ -89,6 +89,3 @@ func Compiler(f func(exprs []string, real func([]string) (Automaton, error)) (Au
 	compile = func(exprs []string) (automaton, error) { return f(exprs, before) }
 	return func() { compile = before }
 }
-
-// ForSet is what a set is given for an expression, "" for nothing.
-func ForSet(expr string) string { return forSet(expr) }

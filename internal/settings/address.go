@@ -57,9 +57,9 @@ func splitAddress(given string) (string, int, error) {
 	return host, int(n), nil
 }
 
-// loopback reports whether only this machine can reach address. A name other
+// Loopback reports whether only this machine can reach address. A name other
 // than localhost is not looked up: what it means may change later.
-func loopback(address string) bool {
+func Loopback(address string) bool {
 	host, _, err := splitAddress(address)
 	if err != nil {
 		return false

@@ -114,7 +114,7 @@ func (l *layers) derive(s *Settings) {
 
 // checkAccess lets only this machine in where nobody has to show a token.
 func (l *layers) checkAccess(s *Settings) error {
-	if len(s.AdminTokens) > 0 || s.InsecureNoAuth || loopback(s.Listen) {
+	if len(s.AdminTokens) > 0 || s.InsecureNoAuth || Loopback(s.Listen) {
 		return nil
 	}
 	return &Error{
@@ -164,7 +164,7 @@ func (l *layers) warnings(s *Settings) []string {
 			out = append(out, fmt.Sprintf("no setting reads the variable %q", name))
 		}
 	}
-	if len(s.AdminTokens) == 0 && !loopback(s.Listen) {
+	if len(s.AdminTokens) == 0 && !Loopback(s.Listen) {
 		out = append(out, "anyone who reaches "+s.Listen+" may read and change everything: --insecure-no-auth is on")
 	}
 	if s.MaxUnverified <= s.PollInterval {
