@@ -47,14 +47,12 @@ func Assemble(c *Catalog, last func(Kind, string) (string, bool), maxRecordBytes
 		a.broken[f.Kind] = append(a.broken[f.Kind], f.ID)
 		a.faults[f.Kind] = append(a.faults[f.Kind], f)
 	}
-	channels, err := a.channels(c)
+	sets := map[Kind]map[string]string{}
+	channels, bodies, err := a.channels(c)
 	if err != nil {
 		return nil, err
 	}
-	sets := map[Kind]map[string]string{}
-	if sets[Channels], err = encodeAll(Channels, in, channels); err != nil {
-		return nil, err
-	}
+	sets[Channels] = bodies
 	if sets[Models], err = encodeAll(Models, in, models(channels, c.Prices)); err != nil {
 		return nil, err
 	}
@@ -142,9 +140,9 @@ func (a *assembly) keepBroken(kind Kind, keep func(id string) bool) {
 	}
 }
 
-// channels returns the enabled channels that pass, by id.
-func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
-	out := make(map[string]*Channel, len(c.Channels))
+// channels returns the enabled channels that pass, and their JSON, by id.
+func (a *assembly) channels(c *Catalog) (out map[string]*Channel, bodies map[string]string, err error) {
+	out, bodies = make(map[string]*Channel, len(c.Channels)), make(map[string]string, len(c.Channels))
 	seen := make(map[string]bool, len(c.Channels))
 	names := make(map[string]string, len(c.Channels))
 	keep := func(id string) bool {
@@ -156,33 +154,41 @@ func (a *assembly) channels(c *Catalog) (map[string]*Channel, error) {
 		if err != nil || (names[ch.Name] != "" && names[ch.Name] != id) {
 			return false
 		}
-		out[id], names[ch.Name] = ch, id
+		if body, err = EncodeAs(Channels, a.in.of(Channels), ch); err != nil { // it may be of another form
+			return false
+		}
+		out[id], bodies[id], names[ch.Name] = ch, body, id
 		return true
 	}
 	for i := range c.Channels {
 		ch := &c.Channels[i]
 		if seen[ch.ID] {
-			return nil, twice(Channels, ch.ID, len(c.Channels))
+			return nil, nil, twice(Channels, ch.ID, len(c.Channels))
 		}
 		seen[ch.ID] = true
 		if ch.Status == StatusDisabled {
 			continue
 		}
-		err := ch.Check()
-		if err == nil && names[ch.Name] != "" {
-			err = fmt.Errorf("name %q is already that of channel %q: %w", ch.Name, names[ch.Name], ErrInvalid)
-		}
-		if err == nil {
-			_, err = a.encode(Channels, ch)
-		}
+		body, err := a.channel(ch, names)
 		if err != nil {
 			a.fault(Channels, ch.ID, err, keep(ch.ID))
 			continue
 		}
-		out[ch.ID], names[ch.Name] = ch, ch.ID
+		out[ch.ID], bodies[ch.ID], names[ch.Name] = ch, body, ch.ID
 	}
 	a.keepBroken(Channels, keep)
-	return out, nil
+	return out, bodies, nil
+}
+
+// channel returns the JSON of a channel that passes beside those named so far.
+func (a *assembly) channel(ch *Channel, names map[string]string) (string, error) {
+	if err := ch.Check(); err != nil {
+		return "", err
+	}
+	if names[ch.Name] != "" {
+		return "", fmt.Errorf("name %q is already that of channel %q: %w", ch.Name, names[ch.Name], ErrInvalid)
+	}
+	return a.encode(Channels, ch)
 }
 
 // twice is the refusal of a load that holds one id two times.
