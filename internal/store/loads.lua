@@ -6,6 +6,8 @@
 -- The number is the time in µs, for a count is lost with its key, and by a
 -- failover, and would then begin below the loads that metas name. Where the
 -- clock stands still or went back it is one more than that of the newest load.
+-- Two servers of one fleet are taken to agree on the time to within what a
+-- failover takes: a request from before it is else served by a load from before it.
 -- Returns it, and a key of another type that was replaced, if there was one.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])

@@ -73,3 +73,20 @@ func (r *run) since(head snapshot.Head, bases map[snapshot.Kind]*snapshot.Snapsh
 	}
 	return rows.Known()
 }
+
+// vouched reports whether the next load may rest on a whole one: each kind of it
+// went through the guards or is what this process serves. A read that lost rows
+// of a kind nobody asked for is refused by no guard, and what changed next would
+// be added to the rest.
+func (r *run) vouched(refused snapshot.Refused, bases map[snapshot.Kind]*snapshot.Snapshot) bool {
+	judged := r.judged()
+	for _, kind := range catalogKinds {
+		if slices.Contains(judged, kind) {
+			continue
+		}
+		if prev := r.previous(kind, bases); prev == nil || !r.w.rows.Holds(prev.Set) {
+			return false
+		}
+	}
+	return len(refused) == 0
+}

@@ -51,6 +51,14 @@ func TestOnlyWhatChangedIsRead(t *testing.T) {
 			}
 			r.src.edit(func(c *snapshot.Catalog) { c.Channels = had })
 		}, warmer.Request{}, false},
+		{"rows that nobody asked for were lost", func(t *testing.T, r *rig) {
+			had := r.src.catalog.Rules
+			r.src.edit(func(c *snapshot.Catalog) { c.Rules = nil })
+			if _, err := r.Warm(t.Context(), warmer.Request{Kinds: []snapshot.Kind{snapshot.Channels, snapshot.Models}, Whole: true}); err != nil {
+				t.Fatal(err)
+			}
+			r.src.edit(func(c *snapshot.Catalog) { c.Rules = had })
+		}, warmer.Request{}, false},
 		{"another lineage", func(t *testing.T, r *rig) {
 			if _, err := r.src.MintLineage(t.Context(), r.src.catalog.Lineage); err != nil {
 				t.Fatal(err)

@@ -76,6 +76,9 @@ func (r *run) once(ctx context.Context, held string) error {
 	if err != nil {
 		return err
 	}
+	if catalog.Since == nil && !r.vouched(refused, bases) {
+		r.w.rows.Forget()
+	}
 	if len(changes) > 0 {
 		err = r.publish(ctx, snapshot.Publication{
 			Lock: held, Attempt: r.attempt, Incarnation: head.Incarnation, Load: load, Changes: changes,

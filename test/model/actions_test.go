@@ -412,7 +412,7 @@ func (s *sim) redisFault(x, n int) {
 
 func (s *sim) flush() {
 	d := newDataSet(&s.next)
-	d.bell = s.master.data.bell
+	d.bell, d.now = s.master.data.bell, s.master.data.now
 	s.master.data = d
 	s.referee.lost()
 }

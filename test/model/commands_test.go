@@ -45,7 +45,7 @@ func (d *dataSet) command(args []string) any {
 		}
 		return int64(0)
 	case "time":
-		now := time.Now().UnixMicro()
+		now := d.now().UnixMicro()
 		return []any{strconv.FormatInt(now/1e6, 10), strconv.FormatInt(now%1e6, 10)}
 	case "ping":
 		return status("PONG")

@@ -60,6 +60,7 @@ type dataSet struct {
 	owner uint64   // the command that runs now
 	next  *uint64  // the next command of any data set
 	bell  func(channel, payload string)
+	now   func() time.Time
 	// ledger is what the referee wrote down about this data set. It is lost and
 	// found with the data.
 	ledger ledger
@@ -76,7 +77,7 @@ type change struct {
 const undoMax = 256
 
 func newDataSet(next *uint64) *dataSet {
-	return &dataSet{keys: map[string]*entry{}, next: next, ledger: newLedger()}
+	return &dataSet{keys: map[string]*entry{}, next: next, now: time.Now, ledger: newLedger()}
 }
 
 // begin starts a command.
@@ -90,7 +91,7 @@ func (d *dataSet) begin() {
 
 // clone copies the data set. Both go on by themselves.
 func (d *dataSet) clone() *dataSet {
-	c := &dataSet{keys: maps.Clone(d.keys), undo: slices.Clone(d.undo), next: d.next, ledger: d.ledger}
+	c := &dataSet{keys: maps.Clone(d.keys), undo: slices.Clone(d.undo), next: d.next, now: d.now, ledger: d.ledger}
 	c.begin()
 	d.begin() // neither owns what both show
 	return c

@@ -69,6 +69,9 @@ var mutants = []mutant{
 	{"history", "a list of changes of another history", []edit{{
 		"snapshot/changes.go", " || entries[0].Mark != from.Mark {", " {",
 	}}},
+	{"rows", "changes on top of a read that no guard judged", []edit{{
+		"warmer/run.go", "catalog.Since == nil && !r.vouched(refused, bases)", "len(refused) > 0",
+	}}},
 	{"base", "a difference from another state than the one in Redis", []edit{{
 		"snapshot/assemble.go", "case c.from != nil && same(had, c.from):", "case c.from != nil && had != nil:",
 	}}},

@@ -13,6 +13,7 @@ import (
 // again.
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
+	(*sim).rowsLostUnasked,
 }
 
 // begin plays a scene in every second run.
@@ -201,4 +202,18 @@ func (s *sim) oldMasterComesBack() {
 	s.tell("back", p.id, nil)
 	s.master = old
 	s.move(p)
+}
+
+// rowsLostUnasked has a read lose the rules while nobody asks for them, and one
+// of them change afterwards.
+func (s *sim) rowsLostUnasked() {
+	p := s.procs[0]
+	s.source.glitch = 3
+	s.source.change(0)
+	s.warm(p, false, []snapshot.Kind{snapshot.Channels, snapshot.Models})
+	s.drive(s.answered)
+	s.source.glitch = 0
+	s.source.change(2)
+	s.warm(p, false, snapshot.Kinds)
+	s.drive(s.answered)
 }

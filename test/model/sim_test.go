@@ -130,7 +130,14 @@ func newSim(t *rapid.T, p *pool) *sim {
 func (s *sim) newServer(d *dataSet) *server {
 	srv := &server{data: d, scripts: map[string]bool{}}
 	d.bell = func(_, payload string) { s.ring(srv, payload) }
+	d.now = s.redisTime
 	return srv
+}
+
+// redisTime is the clock of every Redis server, by which loads are numbered. What
+// Redis loses takes it a moment, also where time stands still here.
+func (s *sim) redisTime() time.Time {
+	return time.Now().Add(time.Duration(s.referee.losses) * time.Millisecond)
 }
 
 // chance is what processes draw their jitter from: a run repeats from its seed.
