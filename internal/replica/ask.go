@@ -43,28 +43,42 @@ func newAsker(o Options) *asker {
 	return &asker{call: o.NeedWarm, role: o.Role, lead: o.InvalidWait, wake: newFlag(), random: o.Random, asks: map[snapshot.Kind]*ask{}}
 }
 
-// set says why kind has to be warmed now, "" for not at all. settled says that
+// need says why a kind has to be warmed now, "" for not at all. settled says that
 // it is as it should be: a later need is a new one.
-func (a *asker) set(kind snapshot.Kind, why string, settled bool) {
+type need struct {
+	kind    snapshot.Kind
+	why     string
+	settled bool
+}
+
+// set takes over the needs of all kinds at once: those that arose together are
+// not to be asked for one by one.
+func (a *asker) set(needs []need) {
 	if a.call == nil {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	have := a.asks[kind]
+	for _, n := range needs {
+		a.setLocked(n)
+	}
+}
+
+func (a *asker) setLocked(n need) {
+	have := a.asks[n.kind]
 	switch {
-	case settled:
-		delete(a.asks, kind)
-	case why == "" && have != nil:
+	case n.settled:
+		delete(a.asks, n.kind)
+	case n.why == "" && have != nil:
 		have.open = false
-	case why == "":
-	case have != nil && have.why == why:
+	case n.why == "":
+	case have != nil && have.why == n.why:
 		if !have.open {
 			have.open = true
 			a.wake.raise()
 		}
 	default:
-		a.asks[kind] = &ask{why: why, open: true, born: time.Now()}
+		a.asks[n.kind] = &ask{why: n.why, open: true, born: time.Now()}
 		a.wake.raise()
 	}
 }

@@ -203,14 +203,16 @@ func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	b.state, b.reason, b.public = state, why, public
 	c.view.Store(b.face(c.view.Load(), state, c.o.Refuse))
 
+	needs := make([]need, len(b.slots))
 	for i := range b.slots {
 		s := &b.slots[i]
-		c.asker.set(s.kind, b.lack(s), b.verdict(b.head, s) == equal)
+		needs[i] = need{kind: s.kind, why: b.lack(s), settled: b.verdict(b.head, s) == equal}
 		if tag, in := b.served(s); tag != s.told || in != s.toldIn {
 			s.told, s.toldIn = tag, in
 			c.reportNow.raise()
 		}
 	}
+	c.asker.set(needs)
 	if c.o.LoadSource != nil {
 		c.sourceNow.raise()
 	}
