@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ import (
 // and no race detector, which is eight times slower.
 const workerEnv = "ROUTEX_MODEL_WORKER"
 
+// slice is how many runs one process makes: it keeps some of what they leave.
+const slice = 500
+
 // TestModel runs the model in several processes at once.
 func TestModel(t *testing.T) {
 	if os.Getenv(workerEnv) != "" {
@@ -39,35 +43,35 @@ func TestModel(t *testing.T) {
 		runs, bar, within = 870*runs, 1000*least, long*6/10
 	}
 	workers := runtime.NumCPU()
-	args := []string{"-rapid.checks=" + strconv.Itoa((runs+workers-1)/workers)}
 	binary := build(t, "")
 	t.Logf("seed %d, commit %s", testkit.Seed(), testkit.Commit())
 	began := time.Now()
 	var wg sync.WaitGroup
-	outputs := make([]string, workers)
-	errs := make([]error, workers)
+	var steps, tests atomic.Int64
+	slices := (runs + workers*slice - 1) / (workers * slice)
 	for i := range workers {
 		wg.Go(func() {
-			outputs[i], errs[i] = runWorker(t.Context(), binary, testkit.Seed()+uint64(i)<<32, within, args...)
+			for k := 0; k < slices && time.Since(began) < within && !t.Failed(); k++ {
+				n := min(slice, (runs+workers-1)/workers-k*slice)
+				out, err := runWorker(t.Context(), binary, testkit.Seed()+uint64(k*workers+i)<<32, 8*time.Minute, "-rapid.checks="+strconv.Itoa(n))
+				if err != nil {
+					t.Errorf("%v\n%s", err, untilRepeated(out))
+				}
+				if m := doneForm.FindStringSubmatch(out); m != nil {
+					played, _ := strconv.ParseInt(m[1], 10, 64)
+					ran, _ := strconv.ParseInt(m[2], 10, 64)
+					steps.Add(played)
+					tests.Add(ran)
+				}
+			}
 		})
 	}
 	wg.Wait()
-	steps, tests := 0, 0
-	for i, out := range outputs {
-		if errs[i] != nil {
-			t.Errorf("%v\n%s", errs[i], untilRepeated(out))
-		}
-		if m := doneForm.FindStringSubmatch(out); m != nil {
-			n, _ := strconv.Atoi(m[1])
-			k, _ := strconv.Atoi(m[2])
-			steps, tests = steps+n, tests+k
-		}
-	}
 	took := time.Since(began)
 	t.Logf("figure: model steps without a violation: %d in %d runs (bar: %d), %v, %.0f steps/s in %d processes",
-		steps, tests, bar, took.Round(100*time.Millisecond), float64(steps)/took.Seconds(), workers)
-	if steps < least && !t.Failed() {
-		t.Errorf("%d steps, want %d", steps, least)
+		steps.Load(), tests.Load(), bar, took.Round(100*time.Millisecond), float64(steps.Load())/took.Seconds(), workers)
+	if steps.Load() < least && !t.Failed() {
+		t.Errorf("%d steps, want %d", steps.Load(), least)
 	}
 }
 
@@ -143,7 +147,7 @@ func runWorker(ctx context.Context, binary string, seed uint64, within time.Dura
 	args = append(args, "-test.run=^TestModel$", "-test.v", "-rapid.nofailfile", "-rapid.shrinktime=1ms",
 		"-rapid.seed="+strconv.FormatUint(max(seed, 1), 10), "-test.timeout="+within.String())
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), workerEnv+"=1", "GOMAXPROCS=1", "GOGC=1000")
+	cmd.Env = append(os.Environ(), workerEnv+"=1", "GOMAXPROCS=1", "GOGC=400")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
