@@ -31,6 +31,7 @@ func play(t *rapid.T, p *pool, h *history.History) (steps int) {
 		defer s.close()
 		s.salt = 2*die.Draw(t, "salt") + 1
 		s.swarm = s.choose()
+		s.source.misses = !s.swarm.has(sourceGoesBack)
 		length := 150 * lengths.Draw(t, "length")
 		for i := range replicas {
 			s.procs = append(s.procs, nil)
