@@ -166,7 +166,7 @@ func (r *referee) serves(q *process, i int, tag snapshot.Tag) string {
 			return "serves none"
 		}
 	case snap.Tag == "": // of the source, which is beyond any invalidation
-		if tag.Invalidated() || (want != nil && snap.Meta.Order.Compare(want.first) >= 0) {
+		if tag.Invalidated() || later(q.eye.voided[i]) || (want != nil && snap.Meta.Order.Compare(want.first) >= 0) {
 			return ""
 		}
 	}
