@@ -19,6 +19,7 @@ type run struct {
 	orders  map[snapshot.Kind]snapshot.Order // where Redis stands, once it was found to be further than we thought
 	fleet   map[snapshot.Kind]snapshot.Order // the highest that a live replica served, where that was asked for
 	floors  map[snapshot.Kind]snapshot.Order // what this process served when the load began
+	begun   int64                            // number of the first load of this run
 	after   int64                            // a load with a greater number serves the requests; -1: none does
 	req     Request
 	res     Result
@@ -61,13 +62,11 @@ func (r *run) once(ctx context.Context, held string) error {
 	if err := r.askOrders(ctx, bases); err != nil {
 		return err
 	}
-	load, err := r.w.st.BeginLoad(ctx)
+	load, err := r.begin(ctx)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	r.loaded = true
-	r.noteFloors()
 	catalog, candidates, err := r.load(ctx, head, bases)
 	if err != nil {
 		return err
@@ -88,6 +87,19 @@ func (r *run) once(ctx context.Context, held string) error {
 	return cmp.Or(err, r.turnDown(ctx, refused, catalog))
 }
 
+// begin gives the load that follows its number.
+func (r *run) begin(ctx context.Context) (int64, error) {
+	load, err := r.w.st.BeginLoad(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !r.loaded {
+		r.loaded, r.begun = true, load
+	}
+	r.noteFloors()
+	return load, nil
+}
+
 // head reads the head, and ends the warm if its config does not permit one.
 func (r *run) head(ctx context.Context) (snapshot.Head, error) {
 	head, err := r.w.st.Head(ctx)
@@ -97,12 +109,17 @@ func (r *run) head(ctx context.Context) (snapshot.Head, error) {
 	return head, err
 }
 
-// satisfied reports whether somebody else has done what r is for.
+// satisfied reports whether somebody else has done what r is for. After a load
+// of our own that was overtaken it may be who overtook us: each request was there
+// before our first load, and so before every load that began later.
 func (r *run) satisfied(ctx context.Context) (bool, error) {
-	if r.after = -1; r.c.noted && r.w.newest(r.c) {
+	switch r.after = -1; {
+	case r.c.noted && r.w.newest(r.c):
 		r.after = r.c.after
+	case r.loaded:
+		r.after = r.begun
 	}
-	if r.loaded || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
+	if r.rebuild || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
 		return false, nil
 	}
 	standings, err := r.w.st.Standings(ctx, r.req.Kinds)

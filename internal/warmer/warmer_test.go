@@ -3,6 +3,7 @@ package warmer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -367,6 +368,44 @@ func TestOvertakenWarmLoadsAgain(t *testing.T) {
 	}
 	if n := r.count("routex_warmer_fenced_writes_total"); n != 1 {
 		t.Errorf("fenced writes are %v, want 1", n)
+	}
+}
+
+// TestOvertakenWarmIsServedByALoadThatBeganLater has a data set begin while a
+// replica loads, so that it may not publish, and another replica warm before it
+// starts over. Nothing is left to load then, unless that is invalid by now.
+func TestOvertakenWarmIsServedByALoadThatBeganLater(t *testing.T) {
+	for _, invalidated := range []bool{false, true} {
+		t.Run(fmt.Sprintf("invalidated since %v", invalidated), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src, st, lock := newSource(5), newStore(), newLock()
+				hold := make(chan struct{})
+				src.hold, src.loading = hold, make(chan struct{}, 10)
+				a, b := newRig(t, src, st, lock, nil), newRig(t, src, st, lock, nil)
+				var wg sync.WaitGroup
+				wg.Go(func() { a.mustWarm(warmer.Request{}) })
+				<-src.loading
+				wg.Go(func() {
+					b.mustWarm(warmer.Request{})
+					if invalidated {
+						_, _ = st.Invalidate(t.Context(), snapshot.Kinds, "", 1)
+					}
+				})
+				synctest.Wait()
+				st.mu.Lock()
+				st.head.Incarnation = "i"
+				st.mu.Unlock()
+				close(hold)
+				wg.Wait()
+				want := 2
+				if invalidated {
+					want = 3
+				}
+				if src.loads != want || !st.head.Tags[snapshot.Channels].HasContent() {
+					t.Errorf("%d loads, the head is %v; want %d loads and content", src.loads, st.head, want)
+				}
+			})
+		})
 	}
 }
 
