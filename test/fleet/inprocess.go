@@ -56,7 +56,7 @@ func (f *Fleet) inProcess(r *Replica) (running, error) {
 func (p *inside) addr() string          { return p.app.Addr() }
 func (p *inside) done() <-chan struct{} { return p.ended }
 func (p *inside) fault() string         { return "" }
-func (p *inside) log() string           { return p.out.String() }
+func (p *inside) log() func() string    { return p.out.String }
 
 func (p *inside) stop() error {
 	p.cancel()

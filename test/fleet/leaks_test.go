@@ -1,11 +1,15 @@
 package fleet_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
+	"github.com/routex/cachewarmer/internal/testkit"
 	"github.com/routex/cachewarmer/test/fleet"
 )
 
@@ -77,5 +81,25 @@ func TestLeaksAreSeen(t *testing.T) {
 				t.Error("it was not seen")
 			}
 		})
+	}
+}
+
+// TestAStoppedReplicaIsNotHeld stops a replica inside of this process: its log
+// stays, and nothing else of it. A test that restarts many would measure them.
+func TestAStoppedReplicaIsNotHeld(t *testing.T) {
+	t.Parallel()
+	f := fleet.Start(t, fleet.Options{Replicas: 1, Channels: 1})
+	r := f.Replicas[0]
+	view := weak.Make(r.Serving())
+	r.Stop()
+	testkit.Eventually(t, 10*time.Second, "what it served is given up", func() error {
+		runtime.GC()
+		if view.Value() != nil {
+			return errors.New("its view is in memory")
+		}
+		return nil
+	})
+	if r.Log() == "" {
+		t.Error("its log is gone with it")
 	}
 }

@@ -61,25 +61,27 @@ func (f *Fleet) asProcess(r *Replica) (running, error) {
 // waitBound waits until the process says which address it serves.
 func (p *outside) waitBound() error {
 	for deadline := time.Now().Add(readyWithin); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if m := serving.FindStringSubmatch(p.log()); m != nil {
+		if m := serving.FindStringSubmatch(p.said()); m != nil {
 			p.bound = m[1]
 			return nil
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("it ended (%w) and said:\n%s", p.err, p.log())
+			return fmt.Errorf("it ended (%w) and said:\n%s", p.err, p.said())
 		default:
 		}
 	}
 	p.kill()
-	return fmt.Errorf("it did not serve within %v and said:\n%s", readyWithin, p.log())
+	return fmt.Errorf("it did not serve within %v and said:\n%s", readyWithin, p.said())
 }
 
 func (p *outside) addr() string                    { return p.bound }
 func (p *outside) done() <-chan struct{}           { return p.ended }
 func (p *outside) signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
 
-func (p *outside) log() string {
+func (p *outside) log() func() string { return p.said }
+
+func (p *outside) said() string {
 	text, err := os.ReadFile(p.out)
 	if err != nil {
 		return err.Error()
@@ -107,7 +109,7 @@ func (p *outside) kill() {
 
 func (p *outside) fault() string {
 	for _, sign := range []string{"WARNING: DATA RACE", "\npanic: ", "fatal error: "} {
-		if _, after, found := strings.Cut("\n"+p.log(), sign); found {
+		if _, after, found := strings.Cut("\n"+p.said(), sign); found {
 			return sign + after[:min(len(after), 4000)]
 		}
 	}

@@ -33,7 +33,7 @@ type running interface {
 	signal(sig syscall.Signal) error
 	done() <-chan struct{} // closed at the end
 	fault() string         // why the run was not a good one, such as a data race; "" if it was
-	log() string
+	log() func() string    // what it has said so far; it outlives the run, and holds on to nothing else of it
 }
 
 // Start starts a replica that does not run. It returns when its address is
@@ -52,7 +52,7 @@ func (r *Replica) Start() {
 		r.f.tb.Fatalf("start %s: %v", r.ID, err)
 	}
 	r.run = run
-	r.log = append(r.log, run.log)
+	r.log = append(r.log, run.log())
 }
 
 // Running reports whether the replica was started and not ended since.
