@@ -33,6 +33,7 @@ type Balancer struct {
 	start    time.Time // zero of the clock; its monotonic reading counts
 	strategy atomic.Int32
 	metrics  *metrics
+	locks    [locks]paddedMutex // of channels
 
 	mu       sync.Mutex
 	channels map[string]*channel // those in the newest table, and others with requests in flight

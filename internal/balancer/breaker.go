@@ -33,7 +33,7 @@ var modes = []mode{closed, open, halfOpen}
 
 func (m mode) String() string { return [...]string{"closed", "open", "half-open"}[m] }
 
-// healing is what a channel's outcomes have led to. channel.mu guards it; what
+// healing is what a channel's outcomes have led to. channel.lock guards it; what
 // picks have to know of it is mirrored in channel.rest and channel.term.
 type healing struct {
 	breaker   *gobreaker.CircuitBreaker[struct{}] // judges outcomes; nil before the first
@@ -47,24 +47,34 @@ type healing struct {
 // admit lets the first request in that comes after a rest, and all of them if
 // the breaker is closed. It returns nil to those who have to wait.
 func (c *channel) admit(now int64) *term {
-	c.mu.Lock()
+	mu := c.lock()
+	mu.Lock()
 	if c.rest.Load() > now {
-		c.mu.Unlock()
+		mu.Unlock()
 		return nil
 	}
-	if c.mode == closed {
+	h := c.healingLocked()
+	if h.mode == closed {
 		c.rest.Store(0)
-		t := c.term.Load()
-		c.mu.Unlock()
+		t := c.current()
+		mu.Unlock()
 		return t
 	}
-	was := c.mode
-	c.mode = halfOpen
+	was := h.mode
+	h.mode = halfOpen
 	c.rest.Store(now + int64(longestRest))
-	t := c.begin(true)
-	c.mu.Unlock()
+	t := c.begin()
+	mu.Unlock()
 	c.b.changed(c.id, was, halfOpen, 0)
 	return t
+}
+
+// healingLocked returns what there is to be learned into.
+func (c *channel) healingLocked() *healing {
+	if c.learned == nil {
+		c.learned = new(healing)
+	}
+	return c.learned
 }
 
 // learn takes the outcome of a request that began in t.
@@ -73,8 +83,10 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 		return
 	}
 	now := c.b.now()
-	c.mu.Lock()
-	was := c.mode
+	mu := c.lock()
+	mu.Lock()
+	h := c.healingLocked()
+	was := h.mode
 	current := c.term.Load() == t
 	switch {
 	case o == snapshot.Throttled:
@@ -82,15 +94,15 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 	case !current:
 	case o == snapshot.Abandoned:
 		c.rest.Store(now) // the next one finds out
-		c.begin(false)
+		c.over()
 	default:
 		c.judgeLocked(o == snapshot.Succeeded, t.trial, now)
 		if o == snapshot.Failed && retryAfter > 0 { // a 503 that says for how long
 			c.rest.Store(max(c.rest.Load(), now+int64(min(retryAfter, longestRest))))
 		}
 	}
-	is, rest := c.mode, c.rest.Load()-now
-	c.mu.Unlock()
+	is, rest := h.mode, c.rest.Load()-now
+	mu.Unlock()
 	if o == snapshot.Throttled {
 		c.b.metrics.throttled.Inc()
 	}
@@ -102,15 +114,16 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 func (c *channel) throttledLocked(trial bool, retryAfter time.Duration, now int64) {
 	rest := c.rest.Load()
 	if retryAfter <= 0 {
+		h := c.healingLocked()
 		// Those that were sent together and turned away together count once.
 		if trial || rest <= now {
-			c.throttles = min(c.throttles+1, 16)
+			h.throttles = min(h.throttles+1, 16)
 		}
-		retryAfter = grown(firstThrottled, c.throttles)
+		retryAfter = grown(firstThrottled, h.throttles)
 	}
 	until := now + int64(min(retryAfter, longestRest))
 	if trial {
-		c.begin(false)
+		c.over()
 	} else {
 		until = max(until, rest)
 	}
@@ -131,48 +144,49 @@ func fail() (struct{}, error)    { return struct{}{}, errFailed }
 
 // judgeLocked shows the outcome to the breaker and follows its verdict.
 func (c *channel) judgeLocked(ok, trial bool, now int64) {
-	if c.breaker == nil {
-		c.breaker = c.newBreaker()
+	h := c.healingLocked()
+	if h.breaker == nil {
+		h.breaker = h.newBreaker()
 	}
-	before := c.verdict
+	before := h.verdict
 	if ok {
-		c.inRow = 0
+		h.inRow = 0
 		if c.rest.Load() <= now {
-			c.throttles = 0
+			h.throttles = 0
 		}
-		_, _ = c.breaker.Execute(succeed)
+		_, _ = h.breaker.Execute(succeed)
 	} else {
-		c.inRow = min(c.inRow+1, failuresInRow)
-		_, _ = c.breaker.Execute(fail)
+		h.inRow = min(h.inRow+1, failuresInRow)
+		_, _ = h.breaker.Execute(fail)
 	}
 	switch {
-	case c.verdict == before && !trial:
-	case c.verdict == gobreaker.StateOpen:
-		if c.mode == closed {
-			c.trials = 0
+	case h.verdict == before && !trial:
+	case h.verdict == gobreaker.StateOpen:
+		if h.mode == closed {
+			h.trials = 0
 		} else {
-			c.trials = min(c.trials+1, 16)
+			h.trials = min(h.trials+1, 16)
 		}
-		c.mode = open
-		c.stopLocked(now + int64(grown(firstRest, c.trials+1)))
-	case c.verdict == gobreaker.StateClosed:
-		c.mode, c.trials, c.throttles = closed, 0, 0
+		h.mode = open
+		c.stopLocked(now + int64(grown(firstRest, h.trials+1)))
+	case h.verdict == gobreaker.StateClosed:
+		h.mode, h.trials, h.throttles = closed, 0, 0
 		c.rest.Store(0)
-		c.begin(false)
+		c.over()
 	}
 }
 
 // stopLocked keeps requests away until then, or for as long as a Retry-After
 // asks for. A trial that has ended holds nobody back any more.
 func (c *channel) stopLocked(until int64) {
-	if !c.term.Load().trial {
+	if !c.onTrial() {
 		until = max(until, c.rest.Load())
 	}
 	c.rest.Store(until)
-	c.begin(false)
+	c.over()
 }
 
-func (c *channel) newBreaker() *gobreaker.CircuitBreaker[struct{}] {
+func (h *healing) newBreaker() *gobreaker.CircuitBreaker[struct{}] {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  1,
 		Interval:     failureWindow,
@@ -181,20 +195,22 @@ func (c *channel) newBreaker() *gobreaker.CircuitBreaker[struct{}] {
 		// trial the breaker must be ready for one.
 		Timeout: firstRest / 5,
 		ReadyToTrip: func(n gobreaker.Counts) bool {
-			return c.inRow >= failuresInRow || n.Requests >= failuresAmong && 2*n.TotalFailures >= n.Requests
+			return h.inRow >= failuresInRow || n.Requests >= failuresAmong && 2*n.TotalFailures >= n.Requests
 		},
-		OnStateChange: func(_ string, _, to gobreaker.State) { c.verdict = to },
+		OnStateChange: func(_ string, _, to gobreaker.State) { h.verdict = to },
 	})
 }
 
 // heal closes the breaker and ends every rest. It returns what was.
 func (c *channel) heal() (was mode) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was = c.mode
-	c.healing = healing{}
+	mu := c.lock()
+	mu.Lock()
+	defer mu.Unlock()
+	if c.learned != nil {
+		was, c.learned = c.learned.mode, nil
+	}
 	c.rest.Store(0)
-	c.begin(false)
+	c.over()
 	return was
 }
 
@@ -207,14 +223,18 @@ func (c *channel) forget() {
 // look returns the state of the breaker, for how long requests should stay
 // away, and whether that is because a trial is under way.
 func (c *channel) look(now int64) (m mode, wait time.Duration, trial bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	mu := c.lock()
+	mu.Lock()
+	defer mu.Unlock()
+	if c.learned != nil {
+		m = c.learned.mode
+	}
 	wait = max(time.Duration(c.rest.Load()-now), 0)
-	if trial = wait > 0 && c.term.Load().trial && c.mode == halfOpen; trial {
+	if trial = wait > 0 && c.onTrial() && m == halfOpen; trial {
 		// rest is then when the trial is given up, and it mostly ends sooner.
 		wait = min(wait, trialLook)
 	}
-	return c.mode, wait, trial
+	return m, wait, trial
 }
 
 // changed counts and logs a change of a channel's breaker.

@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
@@ -18,24 +16,22 @@ const (
 	arrival      = 1<<inFlightBits | 1 // one more in all, and in flight
 )
 
-// channel is what the balancer remembers of one channel. Its first half is all
-// that a pick touches.
+// channel is what the balancer remembers of one channel. It fills one line of
+// the processor's cache, so that no two channels share one; of channels that
+// nobody has asked yet there is no more than that.
 type channel struct {
-	id   string
-	hash uint64 // of the id, the same in every process
-	b    *Balancer
+	id string
+	b  *Balancer
 	// load holds the picks so far above inFlightBits, and how many of them are
 	// in flight below: one addition counts both, and one load compares both.
 	load atomic.Uint64
 	// rest is 0 while requests may come, and else the moment before which none
 	// may. Who comes later has to be let in by admit.
-	rest atomic.Int64
-	term atomic.Pointer[term]
-	gone atomic.Bool // from the newest table
-
-	mu sync.Mutex
-	healing
-	_ [32]byte // up to two lines of the cache, so that no two channels share one
+	rest    atomic.Int64
+	term    atomic.Pointer[term] // nil before the first pick of a term
+	learned *healing             // nil: nothing yet; lock guards it
+	gone    atomic.Bool          // from the newest table
+	stripe  uint32               // a part of the hash of the id
 }
 
 // term is a time over which outcomes are judged together. A change of the
@@ -47,17 +43,51 @@ type term struct {
 }
 
 func newChannel(b *Balancer, id string) *channel {
-	c := &channel{id: id, hash: xxhash.Sum64String(id), b: b}
-	c.begin(false)
-	return c
+	return &channel{id: id, stripe: uint32(hashOf(id)), b: b}
 }
 
-// begin makes outcomes of requests that began before say nothing any more.
-func (c *channel) begin(trial bool) *term {
-	t := &term{channel: c, trial: trial}
-	t.done = t.end
+// lock holds what was learned of a channel, and of those that share its lock:
+// one in each would be a line of the cache more for each of many thousands.
+func (c *channel) lock() *sync.Mutex { return &c.b.locks[c.stripe%locks].Mutex }
+
+const locks = 64
+
+type paddedMutex struct {
+	sync.Mutex
+	_ [56]byte
+}
+
+// over makes outcomes of requests that began before say nothing any more.
+func (c *channel) over() { c.term.Store(nil) }
+
+// begin is over, and returns the term of the trial that follows.
+func (c *channel) begin() *term {
+	t := newTerm(c, true)
 	c.term.Store(t)
 	return t
+}
+
+// current returns the term of a request that begins now.
+func (c *channel) current() *term {
+	for {
+		if t := c.term.Load(); t != nil {
+			return t
+		}
+		c.term.CompareAndSwap(nil, newTerm(c, false))
+	}
+}
+
+func newTerm(c *channel, trial bool) *term {
+	t := &term{channel: c, trial: trial}
+	t.done = t.end
+	return t
+}
+
+// onTrial reports whether the one request that may come now was let in, or may
+// still be.
+func (c *channel) onTrial() bool {
+	t := c.term.Load()
+	return t != nil && t.trial
 }
 
 // moment is the time of one pick. Most need none, and the clock costs more than
@@ -82,7 +112,7 @@ func (c *channel) free(b *Balancer, m *moment) bool {
 func (c *channel) enter(b *Balancer, m *moment) *term {
 	// The term comes first: should the channel open in between, the outcome is
 	// of the term before and says nothing.
-	t := c.term.Load()
+	t := c.current()
 	if c.rest.Load() != 0 {
 		if t = c.admit(m.now(b)); t == nil {
 			return nil

@@ -32,6 +32,14 @@ type draw struct {
 // equal reports whether channels count alike, whatever their weights.
 func (d *draw) equal() bool { return d.strategy == roundRobin || d.strategy == leastUsed }
 
+// counts is how much each channel of a run counts.
+func (d *draw) counts(of *run) uint64 {
+	if d.equal() {
+		return 1
+	}
+	return of.weight
+}
+
 // can reports whether m may be chosen.
 func (d *draw) can(m member) bool {
 	return (len(d.tried) == 0 || !slices.Contains(d.tried, m.id)) && m.free(d.pool.b, &d.moment)
@@ -75,7 +83,7 @@ func (t *tier) choose(d *draw) int {
 }
 
 // leastUsed returns the one of those that can serve with the fewest requests in
-// flight, then the fewest so far, then the lowest id.
+// flight, then the fewest so far, then the first.
 func (t *tier) leastUsed(d *draw) int {
 	at, least := -1, uint64(0)
 	for i, m := range t.members {
@@ -89,16 +97,14 @@ func (t *tier) leastUsed(d *draw) int {
 // redrawn spreads what hit upon a channel that cannot serve over those that can,
 // as the strategy would if there were no others.
 func (t *tier) redrawn(d *draw) int {
-	weight := func(i int) uint64 {
-		if d.equal() || t.cells == nil {
-			return 1
-		}
-		return t.weights[i]
-	}
 	var sum uint64
+	k := 0
 	for i, m := range t.members {
+		if i == t.runs[k].end {
+			k++
+		}
 		if d.can(m) {
-			sum += weight(i)
+			sum += d.counts(&t.runs[k])
 		}
 	}
 	if sum == 0 {
@@ -112,12 +118,16 @@ func (t *tier) redrawn(d *draw) int {
 		hit, _ = bits.Mul64(d.random*0x9e3779b97f4a7c15, sum)
 	}
 	last := -1 // stays, if one that counted above rests by now
+	k = 0
 	for i, m := range t.members {
+		if i == t.runs[k].end {
+			k++
+		}
 		if !d.can(m) {
 			continue
 		}
 		last = i
-		w := weight(i)
+		w := d.counts(&t.runs[k])
 		if hit < w {
 			break
 		}

@@ -31,7 +31,7 @@ type metrics struct {
 
 // picked counts a pick. It costs one addition; Prometheus adds up when it
 // scrapes.
-func (m *metrics) picked(strategy int, hash uint64) { m.picks[strategy][hash%stripes].n.Add(1) }
+func (m *metrics) picked(strategy int, stripe uint32) { m.picks[strategy][stripe%stripes].n.Add(1) }
 
 func newMetrics(reg prometheus.Registerer, b *Balancer) *metrics {
 	f := promauto.With(reg)

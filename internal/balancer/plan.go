@@ -2,9 +2,13 @@ package balancer
 
 import (
 	"cmp"
+	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -24,22 +28,23 @@ type member struct {
 type plan []*tier
 
 // tier is a set of channels that requests are spread over. It is immutable,
-// but for homes, which spare a search and change no answer.
+// but for homes, which spare a search and change no answer. What a change or a
+// pick has to know of all channels lies here side by side: a look at the channels
+// themselves is a miss of the processor's cache for each.
 type tier struct {
 	rank    rank
-	members []member // ordered by id
-	hashes  []uint64 // their hashes
-	weights []uint64 // theirs, 1 to maxWeight
-	cells   []cell   // alias table; nil if all weigh the same
-	groups  []group  // by weight, the heaviest first
+	members []member // by weight, the lightest first, then by id
+	hashes  []uint64 // of their ids, the same in every process
+	runs    []run
 	homes   [2]atomic.Pointer[memo]
 }
 
-// cell is a column of an alias table: below split it stands for its own
-// channel, from there on for other.
-type cell struct {
-	split uint64
-	other uint32
+// run is those members of a tier that weigh the same. It begins where the one
+// before ends.
+type run struct {
+	weight uint64 // of each, 1 to maxWeight
+	sum    uint64 // of all weights up to its end
+	end    int
 }
 
 // rank orders channels into tiers: drained ones last, and lower priorities first
@@ -58,154 +63,191 @@ func rankOf(ch *snapshot.Channel, priorities bool) (r rank) {
 	return r
 }
 
-// newPlan sorts members, which are ordered by id, into tiers. It looks at each
-// twice.
+func weightOf(ch *snapshot.Channel) uint64 { return uint64(min(max(ch.Weight, 1), maxWeight)) }
+
+func hashOf(id string) uint64 { return xxhash.Sum64String(id) }
+
+// newPlan sorts members, which are ordered by id, into tiers.
 func newPlan(members []member, priorities bool) plan {
-	at := map[rank]int{} // place in sets
-	var ranks []rank
-	var count []int
-	place := make([]int, len(members))
-	for i, m := range members {
-		r := rankOf(m.ch, priorities)
-		set, there := at[r]
-		if !there {
-			set, at[r] = len(ranks), len(ranks)
-			ranks, count = append(ranks, r), append(count, 0)
+	type place struct {
+		rank
+		weight uint64
+	}
+	sets := map[place][]member{}
+	for _, m := range members {
+		at := place{rankOf(m.ch, priorities), weightOf(m.ch)}
+		sets[at] = append(sets[at], m)
+	}
+	var p plan
+	for _, at := range slices.SortedFunc(maps.Keys(sets), func(x, y place) int {
+		return cmp.Or(x.compare(y.rank), cmp.Compare(x.weight, y.weight))
+	}) {
+		if n := len(p); n == 0 || p[n-1].rank != at.rank {
+			p = append(p, &tier{rank: at.rank})
 		}
-		place[i] = set
-		count[set]++
+		p[len(p)-1].grow(sets[at], at.weight)
 	}
-	sets := make([][]member, len(ranks))
-	for i, m := range members {
-		set := place[i]
-		if sets[set] == nil {
-			sets[set] = make([]member, 0, count[set])
-		}
-		sets[set] = append(sets[set], m)
-	}
-	p := make(plan, len(ranks))
-	for set, r := range ranks {
-		p[set] = newTier(r, sets[set])
-	}
-	slices.SortFunc(p, func(x, y *tier) int { return x.rank.compare(y.rank) })
 	return p
 }
 
-// after returns newPlan of members, who are those of p but for changes in the
-// tiers of these ranks. All other tiers are those of p.
-func (p plan) after(ranks []rank, members []member, priorities bool) plan {
-	next := make(plan, 0, len(p)+len(ranks))
-	for _, r := range ranks {
-		n := 0
-		for _, m := range members {
-			if rankOf(m.ch, priorities) == r {
-				n++
+// grow adds the next run to a tier in the making.
+func (t *tier) grow(members []member, weight uint64) {
+	t.members = slices.Concat(t.members, members)
+	hashes := make([]uint64, 0, len(t.members))
+	hashes = append(hashes, t.hashes...)
+	for _, m := range members {
+		hashes = append(hashes, hashOf(m.id))
+	}
+	t.hashes = hashes
+	t.runs = lengthen(t.runs, weight, len(members))
+}
+
+// lengthen adds a run of n members, if there are any.
+func lengthen(runs []run, weight uint64, n int) []run {
+	var last run
+	if len(runs) > 0 {
+		last = runs[len(runs)-1]
+	}
+	if n > 0 {
+		runs = append(runs, run{weight, last.sum + weight*uint64(n), last.end + n})
+	}
+	return runs
+}
+
+// find returns where a channel is, and -1 if it is nowhere.
+func (p plan) find(id string) (of, at int) {
+	hash := hashOf(id)
+	for of, t := range p {
+		for at, h := range t.hashes {
+			if h == hash && t.members[at].id == id {
+				return of, at
 			}
 		}
-		if n == 0 {
-			continue
-		}
-		set := make([]member, 0, n)
-		for _, m := range members {
-			if rankOf(m.ch, priorities) == r {
-				set = append(set, m)
-			}
-		}
-		next = append(next, newTier(r, set))
 	}
-	for _, t := range p {
-		if !slices.Contains(ranks, t.rank) {
-			next = append(next, t)
+	return -1, -1
+}
+
+// after returns newPlan of the members of p with the channel id as now, or
+// without it if that is nil. All tiers that it is not in are those of p.
+//
+//	cost  that of copying a tier; no look at other channels, but for a search by id
+func (p plan) after(id string, now *member, priorities bool) plan {
+	next := slices.Clone(p)
+	of, at := p.find(id)
+	if of >= 0 && (now == nil || rankOf(now.ch, priorities) != p[of].rank) {
+		if next[of] = p[of].edit(at, nil); len(next[of].members) == 0 {
+			next = slices.Delete(next, of, of+1)
 		}
+		at = -1
 	}
-	slices.SortFunc(next, func(x, y *tier) int { return x.rank.compare(y.rank) })
+	if now == nil {
+		return next
+	}
+	r := rankOf(now.ch, priorities)
+	to, there := slices.BinarySearchFunc(next, r, func(t *tier, r rank) int { return t.rank.compare(r) })
+	if !there {
+		next = slices.Insert(next, to, &tier{rank: r})
+	}
+	next[to] = next[to].edit(at, now)
 	return next
 }
 
-func newTier(r rank, members []member) *tier {
-	t := &tier{rank: r, members: members, hashes: make([]uint64, len(members)), weights: make([]uint64, len(members))}
-	uniform := true
-	for i, m := range members {
-		t.hashes[i] = m.hash
-		t.weights[i] = uint64(min(max(m.ch.Weight, 1), maxWeight))
-		uniform = uniform && t.weights[i] == t.weights[0]
+// edit returns t without the member at gone, unless that is -1, and with now,
+// unless that is nil.
+func (t *tier) edit(gone int, now *member) *tier {
+	next := &tier{rank: t.rank}
+	if now == nil {
+		next.members, next.hashes = without(t.members, gone), without(t.hashes, gone)
+		next.runs = t.recount(gone, 0)
+		return next
 	}
-	if !uniform {
-		t.cells = aliasTable(t.weights)
+	weight := weightOf(now.ch)
+	if gone >= 0 && t.weight(gone) == weight {
+		next.members = slices.Clone(t.members)
+		next.members[gone] = *now
+		next.hashes, next.runs = t.hashes, t.runs
+		for i := range t.homes { // nobody has moved
+			next.homes[i].Store(t.homes[i].Load())
+		}
+		return next
 	}
-	t.groups = t.byWeight()
-	return t
+	at := t.place(weight, now.id)
+	next.members = slices.Concat(t.members[:at], []member{*now}, t.members[at:])
+	next.hashes = slices.Concat(t.hashes[:at], []uint64{hashOf(now.id)}, t.hashes[at:])
+	next.runs = t.recount(gone, weight)
+	if gone >= 0 {
+		if gone >= at {
+			gone++
+		}
+		next.members, next.hashes = slices.Delete(next.members, gone, gone+1), slices.Delete(next.hashes, gone, gone+1)
+	}
+	return next
 }
 
-// byWeight returns the channels in groups that weigh the same.
-func (t *tier) byWeight() []group {
-	if t.cells == nil {
-		return make([]group, 1) // which need not say more than the tier
+func without[T any](all []T, i int) []T { return slices.Concat(all[:i], all[i+1:]) }
+
+// recount returns the runs without the member at gone, unless that is -1, and
+// with one more that weighs so much, unless that is 0.
+func (t *tier) recount(gone int, weight uint64) []run {
+	next, from := make([]run, 0, len(t.runs)+1), 0
+	for _, r := range t.runs {
+		n := r.end - from
+		if from <= gone && gone < r.end {
+			n--
+		}
+		switch {
+		case weight == r.weight:
+			n, weight = n+1, 0
+		case weight > 0 && weight < r.weight:
+			next, weight = lengthen(next, weight, 1), 0
+		}
+		next, from = lengthen(next, r.weight, n), r.end
 	}
-	count := map[uint64]int{}
-	for _, w := range t.weights {
-		count[w]++
+	if weight > 0 {
+		next = lengthen(next, weight, 1)
 	}
-	hashes, places := make([]uint64, len(t.weights)), make([]uint32, len(t.weights))
-	at := make(map[uint64]int, len(count)) // place in groups
-	groups := make([]group, 0, len(count))
-	for w, n := range count {
-		at[w] = len(groups)
-		groups = append(groups, group{w, hashes[:0:n], places[:0:n]})
-		hashes, places = hashes[n:], places[n:]
-	}
-	for i, w := range t.weights {
-		g := &groups[at[w]]
-		g.hashes = append(g.hashes, t.hashes[i])
-		g.places = append(g.places, uint32(i))
-	}
-	slices.SortFunc(groups, func(x, y group) int { return cmp.Compare(y.weight, x.weight) })
-	return groups
+	return next
 }
 
-// aliasTable lets one draw stand for a choice by weight (Vose's method, in whole
-// numbers: every replica builds the same one).
-func aliasTable(weights []uint64) []cell {
-	n := uint64(len(weights))
-	var sum uint64
-	for _, w := range weights {
-		sum += w
+// weight returns that of the member at i.
+func (t *tier) weight(i int) uint64 {
+	k := 0
+	for t.runs[k].end <= i {
+		k++
 	}
-	cells := make([]cell, n)
-	left := make([]uint64, n) // what is still to be placed of each, in n-ths of a column's height, which is sum
-	both := make([]uint32, n) // under grows from one end, over from the other
-	under, over := both[:0], n
-	for i, w := range weights {
-		left[i] = w * n
-		cells[i] = cell{split: ^uint64(0), other: uint32(i)}
-		if left[i] < sum {
-			under = append(under, uint32(i))
-		} else {
-			over--
-			both[over] = uint32(i)
+	return t.runs[k].weight
+}
+
+// place returns where a channel with this weight and id belongs.
+func (t *tier) place(weight uint64, id string) int {
+	from, end := 0, 0
+	for _, r := range t.runs {
+		if r.weight > weight {
+			break
+		}
+		if from, end = end, r.end; r.weight < weight {
+			from = end
 		}
 	}
-	for len(under) > 0 && over < n {
-		u, o := under[len(under)-1], both[over]
-		under = under[:len(under)-1]
-		split, _ := bits.Div64(left[u], 0, sum)
-		cells[u] = cell{split: split, other: o}
-		left[o] -= sum - left[u]
-		if left[o] < sum {
-			over++
-			under = append(under, o)
-		}
-	}
-	return cells
+	at, _ := slices.BinarySearchFunc(t.members[from:end], id, func(m member, id string) int { return strings.Compare(m.id, id) })
+	return from + at
 }
 
-// drawn returns the channel that r, a random number, stands for.
+// drawn returns the channel that r, a random number, stands for: each has as
+// many of them as it weighs.
 func (t *tier) drawn(r uint64) int {
-	i, part := bits.Mul64(r, uint64(len(t.members)))
-	if t.cells != nil {
-		if c := t.cells[i]; part >= c.split {
-			return int(c.other)
-		}
+	if len(t.runs) == 1 {
+		i, _ := bits.Mul64(r, uint64(len(t.members)))
+		return int(i)
 	}
-	return int(i)
+	hit, _ := bits.Mul64(r, t.runs[len(t.runs)-1].sum)
+	at := 0 // a binary search for the first run with a greater sum, without a branch that nobody could predict
+	for n := len(t.runs); n > 1; {
+		half := n / 2
+		_, less := bits.Sub64(hit, t.runs[at+half-1].sum, 0)
+		at += half & (int(less) - 1)
+		n -= half
+	}
+	of := &t.runs[at]
+	return of.end - 1 - int((of.sum-1-hit)/of.weight)
 }

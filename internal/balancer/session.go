@@ -11,14 +11,14 @@ import "math/bits"
 // floating point may differ between processors.
 
 // placeBits are the low bits of a vote, which hold the place of its channel: the
-// greatest vote then says by itself whose it is, and a tie is decided by id.
+// greatest vote then says by itself whose it is, and a tie is decided by place.
 const (
 	placeBits = 24
 	placeMask = 1<<placeBits - 1
 )
 
 // vote makes a random-looking number of a session's and a channel's hash, and
-// puts the channel's place in the pool, or in its group, below it.
+// puts the channel's place in its tier, or in its run, below it.
 func vote(session, channel, place uint64) uint64 {
 	hi, lo := bits.Mul64(session, channel)
 	return (hi^lo)&^placeMask | place
@@ -68,7 +68,7 @@ func distance(v uint64) uint64 {
 // score of a channel for a session.
 type score struct{ distance, weight, v uint64 }
 
-// beats orders scores; those that are equal in all are decided by id.
+// beats orders scores; those that are equal in all are decided by place.
 func (s score) beats(o score) bool {
 	// Neither product passes 64 bits: a distance has 33 at most, a weight 31.
 	if x, y := s.distance*o.weight, o.distance*s.weight; x != y {
@@ -87,11 +87,12 @@ func (s score) slope() float64 {
 	return 1.0001 * perUnit * float64(s.distance) / float64(s.weight)
 }
 
-// group is the channels of a tier that weigh the same.
-type group struct {
-	weight uint64
-	hashes []uint64 // ordered by id
-	places []uint32 // theirs in the tier
+// from returns where a run begins.
+func (t *tier) from(k int) int {
+	if k == 0 {
+		return 0
+	}
+	return t.runs[k-1].end
 }
 
 // greatest returns the greatest vote of these channels; one multiplication for
@@ -105,22 +106,23 @@ func greatest(session uint64, hashes []uint64) (best uint64) {
 
 // search looks at each channel for that of a session.
 func (t *tier) search(session uint64, equal bool) int {
-	if equal || len(t.groups) == 1 {
+	last := len(t.runs) - 1
+	if equal || last == 0 {
 		return int(greatest(session, t.hashes) & placeMask)
 	}
 	var best score
 	var slope float64
-	for i := range t.groups {
-		g := &t.groups[i]
-		v := greatest(session, g.hashes)
-		// Within a group the greatest vote wins. Of the groups, most have lost by
-		// so much that they need no logarithm. This is only a sieve: what passes
-		// is compared in whole numbers.
-		if i > 0 && float64(int64(^v>>32)) > slope*float64(int64(g.weight))+margin {
+	for k := last; k >= 0; k-- {
+		from, weight := t.from(k), t.runs[k].weight
+		v := greatest(session, t.hashes[from:t.runs[k].end])
+		// Within a run the greatest vote wins. Of the runs, most have lost by so
+		// much that they need no logarithm. This is only a sieve: what passes is
+		// compared in whole numbers.
+		if k < last && float64(int64(^v>>32)) > slope*float64(int64(weight))+margin {
 			continue
 		}
-		v = v&^placeMask | uint64(g.places[v&placeMask])
-		if s := (score{distance(v), g.weight, v}); i == 0 || s.beats(best) {
+		v += uint64(from)
+		if s := (score{distance(v), weight, v}); k == last || s.beats(best) {
 			best, slope = s, s.slope()
 		}
 	}
@@ -131,15 +133,15 @@ func (t *tier) search(session uint64, equal bool) int {
 // serve, or -1.
 func (t *tier) nextHome(d *draw) int {
 	var best score
-	at := -1
+	at, k := -1, 0
 	for i, m := range t.members {
+		if i == t.runs[k].end {
+			k++
+		}
 		if !d.can(m) {
 			continue
 		}
-		s := score{weight: 1, v: vote(d.hash, t.hashes[i], uint64(i))}
-		if !d.equal() {
-			s.weight = t.weights[i]
-		}
+		s := score{weight: d.counts(&t.runs[k]), v: vote(d.hash, t.hashes[i], uint64(i))}
 		if s.distance = distance(s.v); at < 0 || s.beats(best) {
 			best, at = s, i
 		}

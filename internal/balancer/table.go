@@ -55,15 +55,13 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 			}
 		}
 	}
-	changed := slices.SortedFunc(channels.Since(prev.channels), func(x, y snapshot.Changed[*snapshot.Channel]) int {
-		return strings.Compare(x.ID, y.ID)
-	})
 	touched := map[string][]change{}
-	for _, c := range changed {
+	for c := range channels.Since(prev.channels) {
 		if c := b.followLocked(c.ID, c.Was, c.Is, touched); c != nil {
 			mended = append(mended, c)
 		}
 	}
+	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
 	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
 	for model, changes := range touched {
 		if e := b.entryLocked(model, prev.index.At(model), changes); e != nil {
@@ -109,8 +107,8 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 	return mended
 }
 
-// entryLocked returns the entry of a model after changes, which are ordered by
-// id, and nil if nobody offers it any more.
+// entryLocked returns the entry of a model after changes, and nil if nobody
+// offers it any more.
 func (b *Balancer) entryLocked(model string, prev *entry, changes []change) *entry {
 	var next entry
 	for i, wire := range wires {
@@ -126,48 +124,89 @@ func (b *Balancer) entryLocked(model string, prev *entry, changes []change) *ent
 	return &next
 }
 
+// few is how many changes are made one by one: with more there is little of a
+// pool to take over.
+const few = 8
+
 // poolLocked returns before with changes, and before itself if they do not
 // concern its format.
 func (b *Balancer) poolLocked(key turnKey, before *Pool, changes []change, wire snapshot.Wire) *Pool {
-	var old []member
-	if before != nil {
-		old = before.members
+	concern := func(c change) bool {
+		if c.ch != nil && c.ch.Speaks(wire) {
+			return true
+		}
+		if before == nil {
+			return false
+		}
+		_, was := before.find(c.id)
+		return was
 	}
-	members, same := b.mergeLocked(old, changes, wire)
-	switch {
-	case len(members) == 0:
-		delete(b.turns, key)
-		return nil
-	case same:
+	if !slices.ContainsFunc(changes, concern) {
 		return before
 	}
-	at := b.turns[key]
-	if at == nil {
-		at = new(turn)
-		b.turns[key] = at
+	ranked := b.strategy.Load() == byPriority
+	var built plan
+	if before != nil && len(changes) <= few {
+		built, ranked = before.some(ranked)
+		for _, c := range changes {
+			built = built.after(c.id, b.memberLocked(c, wire), ranked)
+		}
+	} else {
+		built = newPlan(b.mergeLocked(before, changes, wire), ranked)
 	}
-	p := &Pool{b: b, turn: at, members: members}
-	p.planAfter(before, changes, b.strategy.Load() == byPriority)
-	return p
+	return b.newPoolLocked(key, before, built, ranked)
 }
 
-// mergeLocked returns old, ordered by id, with changes, and whether that is
-// what it was.
-func (b *Balancer) mergeLocked(old []member, changes []change, wire snapshot.Wire) (members []member, same bool) {
-	members, same = make([]member, 0, len(old)+len(changes)), true
-	for _, c := range changes {
-		at, found := slices.BinarySearchFunc(old, c.id, func(m member, id string) int { return strings.Compare(m.id, id) })
-		members = append(members, old[:at]...)
-		if old = old[at:]; found {
-			old = old[1:]
-		}
-		in := c.ch != nil && c.ch.Speaks(wire)
-		if in {
-			members = append(members, member{b.channels[c.id], c.ch})
-		}
-		same = same && !in && !found
+// memberLocked is what a change comes to for a pool of a format: nil if the
+// channel is not in it.
+func (b *Balancer) memberLocked(c change, wire snapshot.Wire) *member {
+	if c.ch == nil || !c.ch.Speaks(wire) {
+		return nil
 	}
-	return append(members, old...), same
+	return &member{b.channels[c.id], c.ch}
+}
+
+// mergeLocked returns the members of before, ordered by id, with changes. before
+// may be nil.
+func (b *Balancer) mergeLocked(before *Pool, changes []change, wire snapshot.Wire) []member {
+	var members []member
+	if before != nil {
+		changed := make(map[string]bool, len(changes))
+		for _, c := range changes {
+			changed[c.id] = true
+		}
+		members = slices.DeleteFunc(before.members(), func(m member) bool { return changed[m.id] })
+	}
+	for _, c := range changes {
+		if m := b.memberLocked(c, wire); m != nil {
+			members = append(members, *m)
+		}
+	}
+	slices.SortFunc(members, func(x, y member) int { return strings.Compare(x.id, y.id) })
+	return members
+}
+
+// newPoolLocked returns the pool with a plan, that goes on where before stood.
+// It is nil for a plan of nobody.
+func (b *Balancer) newPoolLocked(key turnKey, before *Pool, built plan, ranked bool) *Pool {
+	if len(built) == 0 {
+		delete(b.turns, key)
+		return nil
+	}
+	p := &Pool{b: b}
+	for _, t := range built {
+		p.size += len(t.members)
+	}
+	p.at(ranked).Store(&built)
+	if before != nil {
+		p.turn = before.turn
+		return p
+	}
+	if p.turn = b.turns[key]; p.turn == nil {
+		p.turn = new(turn)
+		b.turns[key] = p.turn
+	}
+	return p
 }
 
 // Pool returns the channels that serve model in w. It fails with ErrWrongWire if
