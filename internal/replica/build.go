@@ -43,28 +43,37 @@ func (v *View) decode(prev *View, kind snapshot.Kind, set *snapshot.Set) (err er
 	var faults []snapshot.Fault
 	switch kind {
 	case snapshot.Channels:
-		v.Channels, faults, err = decodeAll(prev, kind, set, prev.Channels, snapshot.DecodeChannel)
+		decoder := one(snapshot.DecodeChannel)
+		if prev.Channels.Len() == 0 { // all of them: some will offer the same
+			decoder = snapshot.ChannelDecoder
+		}
+		v.Channels, faults, err = decodeAll(prev, kind, set, prev.Channels, decoder)
 	case snapshot.Models:
-		v.Models, faults, err = decodeAll(prev, kind, set, prev.Models, snapshot.DecodeModel)
+		v.Models, faults, err = decodeAll(prev, kind, set, prev.Models, one(snapshot.DecodeModel))
 	case snapshot.RoutingRules:
-		v.Rules, faults, err = decodeAll(prev, kind, set, prev.Rules, snapshot.DecodeRule)
+		v.Rules, faults, err = decodeAll(prev, kind, set, prev.Rules, one(snapshot.DecodeRule))
 	case snapshot.Analytics:
 		var old, all *snapshot.Records[*snapshot.Summary]
 		if prev.Summary != nil {
 			old = snapshot.NewRecords(map[string]*snapshot.Summary{snapshot.AnalyticsID: prev.Summary})
 		}
-		all, faults, err = decodeAll(prev, kind, set, old, snapshot.DecodeSummary)
+		all, faults, err = decodeAll(prev, kind, set, old, one(snapshot.DecodeSummary))
 		v.Summary = all.At(snapshot.AnalyticsID)
 	}
 	v.Faults = append(v.Faults, faults...)
 	return err
 }
 
+// one is the same decoder for everybody.
+func one[T any](decode func(id, body string) (*T, error)) func() func(id, body string) (*T, error) {
+	return func() func(id, body string) (*T, error) { return decode }
+}
+
 // decodeAll returns the records of set. It takes from old those whose JSON is the
 // same as in prev's set, which it does not look at, and those that no longer
 // decode.
 func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old *snapshot.Records[*T],
-	decode func(id, body string) (*T, error),
+	decoder func() func(id, body string) (*T, error),
 ) (*snapshot.Records[*T], []snapshot.Fault, error) {
 	var was *snapshot.Set
 	if snap := prev.Snapshot(kind); snap != nil {
@@ -75,7 +84,7 @@ func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old *sn
 	for id, body := range changedBodies(prev, kind, set, was) {
 		todo = append(todo, encoded{id, body})
 	}
-	for i, d := range decodeEach(todo, decode) {
+	for i, d := range decodeEach(todo, decoder) {
 		id := todo[i].id
 		if d.err == nil {
 			fresh[id] = d.rec

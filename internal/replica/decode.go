@@ -22,12 +22,14 @@ type decoded[T any] struct {
 	err error
 }
 
-// decodeEach decodes todo, in its order, on all cores where there is much of it.
-// It returns when all of it is done and leaves no goroutine behind.
-func decodeEach[T any](todo []encoded, decode func(id, body string) (*T, error)) []decoded[T] {
+// decodeEach decodes todo, in its order, on all cores where there is much of it,
+// each of which has a decoder of its own. It returns when all of it is done and
+// leaves no goroutine behind.
+func decodeEach[T any](todo []encoded, decoder func() func(id, body string) (*T, error)) []decoded[T] {
 	out := make([]decoded[T], len(todo))
 	var next atomic.Int64
 	work := func() {
+		decode := decoder()
 		for {
 			from := int(next.Add(decodeChunk)) - decodeChunk
 			if from >= len(todo) {

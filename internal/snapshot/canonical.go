@@ -67,7 +67,7 @@ func (t *text) str() string {
 	return ""
 }
 
-// strs reads an array of strings, or null.
+// strs reads an array of strings, or null, into a slice that is as long as that.
 func (t *text) strs() []string {
 	if t.has("null") {
 		return nil
@@ -76,7 +76,8 @@ func (t *text) strs() []string {
 	if t.has("]") {
 		return []string{}
 	}
-	some := make([]string, 0, 4)
+	end := max(strings.IndexByte(t.rest, ']'), 0) // of it, if no string has one
+	some := make([]string, 0, strings.Count(t.rest[:end], ",")+1)
 	for {
 		some = append(some, t.str())
 		if t.off || !t.has(",") {
@@ -85,6 +86,41 @@ func (t *text) strs() []string {
 	}
 	t.lit("]")
 	return some
+}
+
+// lists are arrays that were read, by their text. Of one that comes again there
+// is a copy that all who come later share: it does not hold on to the record that
+// was the first.
+type lists map[string]list
+
+type list struct {
+	items []string
+	own   bool // it is the copy
+}
+
+// shared is strs, of an array that may have been read before. known may be nil.
+func (t *text) shared(known lists) []string {
+	if known == nil {
+		return t.strs()
+	}
+	// Where a string has a bracket this is no array, and so none that is known.
+	array := t.rest[:strings.IndexByte(t.rest, ']')+1]
+	l, again := known[array]
+	if !again {
+		before := t.rest
+		l.items = t.strs()
+		if !t.off {
+			known[before[:len(before)-len(t.rest)]] = l
+		}
+		return l.items
+	}
+	if !l.own {
+		own := text{rest: strings.Clone(array)}
+		l = list{own.strs(), true}
+		known[array] = l
+	}
+	t.rest = t.rest[len(array):]
+	return l.items
 }
 
 // digits returns how many digits s begins with.
@@ -149,7 +185,7 @@ func (t *text) float() *float64 {
 func (t *text) read() bool { return !t.off && t.rest == "" }
 
 // canonicalChannel reads a channel as Encode writes it.
-func canonicalChannel(body string) (*Channel, bool) {
+func canonicalChannel(body string, known lists) (*Channel, bool) {
 	t, c := text{rest: body}, new(Channel)
 	t.lit(`{"id":`)
 	c.ID = t.str()
@@ -162,7 +198,7 @@ func canonicalChannel(body string) (*Channel, bool) {
 	t.lit(`,"apiKey":`)
 	c.APIKey = Sealed(t.str())
 	t.lit(`,"models":`)
-	c.Models = t.strs()
+	c.Models = t.shared(known)
 	t.lit(`,"priority":`)
 	c.Priority = t.int()
 	t.lit(`,"weight":`)

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -123,5 +124,33 @@ func BenchmarkDecodeChannel(b *testing.B) {
 		if _, err := snapshot.DecodeChannel("ch_000001", text); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestChannelsShareTheirListsOfModels reads channels that offer the same, one
+// that offers something else, and one whose list ends where no list may.
+func TestChannelsShareTheirListsOfModels(t *testing.T) {
+	decode := snapshot.ChannelDecoder()
+	read := func(id string, models ...string) (*snapshot.Channel, string) {
+		body, _ := snapshot.Encode(&snapshot.Channel{
+			ID: id, Name: id, Type: "openai", BaseURL: "https://a.example", APIKey: "sealed:k:Zm9v", Models: models, Weight: 1, Status: snapshot.StatusEnabled,
+		})
+		c, err := decode(id, body)
+		if err != nil || !reflect.DeepEqual(c.Models, models) {
+			t.Fatalf("%s is read as %+v, %v", body, c, err)
+		}
+		return c, body
+	}
+	first, _ := read("a", "m-1", "m-2")
+	read("b", "m-1")
+	second, body := read("c", "m-1", "m-2")
+	read("d", "m-1]", "m-2")
+	third, _ := read("e", "m-1", "m-2")
+	if &second.Models[0] != &third.Models[0] {
+		t.Error("two that came later have lists of their own")
+	}
+	at := uintptr(unsafe.Pointer(unsafe.StringData(second.Models[0]))) - uintptr(unsafe.Pointer(unsafe.StringData(body)))
+	if &second.Models[0] == &first.Models[0] || at < uintptr(len(body)) { // it is part of a text
+		t.Error("a list that is shared holds on to one of the records")
 	}
 }

@@ -31,7 +31,15 @@ func Overcount(s *Set) { s.digest++ }
 
 // The short ways of reading a record.
 var (
-	CanonicalChannel = canonicalChannel
-	CanonicalModel   = canonicalModel
-	PlainURL         = plainURL
+	CanonicalModel = canonicalModel
+	PlainURL       = plainURL
 )
+
+// CanonicalChannel reads body with lists that are known already.
+func CanonicalChannel(body string) (*Channel, bool) {
+	known := lists{}
+	for range 2 {
+		canonicalChannel(body, known)
+	}
+	return canonicalChannel(body, known)
+}

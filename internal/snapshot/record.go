@@ -118,23 +118,22 @@ func Encode(record any) (string, error) {
 
 // decode reads body into a T and checks the id it carries. Unknown fields are
 // left alone: they come from a newer release. canonical is tried first, and may
-// be nil.
-func decode[T any](id, body string, canonical func(string) (*T, bool), idOf func(*T) string) (*T, error) {
-	var v *T
-	ok := false
+// be nil; within reports that it has read body, so that the strings of the record
+// are parts of that.
+func decode[T any](id, body string, canonical func(string) (*T, bool), idOf func(*T) string) (v *T, within bool, err error) {
 	if canonical != nil {
-		v, ok = canonical(body)
+		v, within = canonical(body)
 	}
-	if !ok {
+	if !within {
 		v = new(T)
 		if err := json.Unmarshal([]byte(body), v); err != nil {
-			return nil, fmt.Errorf("record %q: %w: %w", id, ErrInvalid, err)
+			return nil, false, fmt.Errorf("record %q: %w: %w", id, ErrInvalid, err)
 		}
 	}
 	if got := idOf(v); got != id {
-		return nil, fmt.Errorf("record %q names itself %q: %w", id, got, ErrInvalid)
+		return nil, within, fmt.Errorf("record %q names itself %q: %w", id, got, ErrInvalid)
 	}
-	return v, nil
+	return v, within, nil
 }
 
 // within makes the strings of a decoded record parts of the text it was decoded
@@ -155,27 +154,40 @@ func within(body string, parts ...*string) (rest string) {
 
 // DecodeChannel reads a record of snapshot:channels and checks it. The record
 // holds on to body.
-func DecodeChannel(id, body string) (*Channel, error) {
-	c, err := decode(id, body, canonicalChannel, func(c *Channel) string { return c.ID })
+func DecodeChannel(id, body string) (*Channel, error) { return decodeChannel(id, body, nil) }
+
+// ChannelDecoder returns a DecodeChannel for many records: those that offer the
+// same models share the list of them. It is for one goroutine, and holds on to
+// what it has read.
+func ChannelDecoder() func(id, body string) (*Channel, error) {
+	known := lists{}
+	return func(id, body string) (*Channel, error) { return decodeChannel(id, body, known) }
+}
+
+func decodeChannel(id, body string, known lists) (*Channel, error) {
+	canonical := func(body string) (*Channel, bool) { return canonicalChannel(body, known) }
+	c, inText, err := decode(id, body, canonical, func(c *Channel) string { return c.ID })
 	if err != nil {
 		return nil, err
 	}
-	rest := within(body, &c.ID, &c.Name, &c.Type, &c.BaseURL, (*string)(&c.APIKey))
-	for i := range c.Models {
-		rest = within(rest, &c.Models[i])
+	if !inText {
+		rest := within(body, &c.ID, &c.Name, &c.Type, &c.BaseURL, (*string)(&c.APIKey))
+		for i := range c.Models {
+			rest = within(rest, &c.Models[i])
+		}
+		within(rest, &c.Status)
+		c.Models = slices.Clone(c.Models) // as long as it is
 	}
-	within(rest, &c.Status)
-	c.Models = slices.Clone(c.Models) // as long as it is
 	return c, c.Check()
 }
 
 // DecodeModel reads a record of snapshot:models. The record holds on to body.
 func DecodeModel(id, body string) (*Model, error) {
-	m, err := decode(id, body, canonicalModel, func(m *Model) string { return m.ID })
+	m, inText, err := decode(id, body, canonicalModel, func(m *Model) string { return m.ID })
 	if err == nil && len(m.Channels) == 0 {
 		err = fmt.Errorf("model %q has no channel: %w", id, ErrInvalid)
 	}
-	if err != nil {
+	if err != nil || inText {
 		return m, err
 	}
 	rest := within(body, &m.ID)
@@ -188,7 +200,7 @@ func DecodeModel(id, body string) (*Model, error) {
 
 // DecodeRule reads a record of snapshot:routingRules and checks it.
 func DecodeRule(id, body string) (*Rule, error) {
-	r, err := decode(id, body, nil, func(r *Rule) string { return r.ID })
+	r, _, err := decode(id, body, nil, func(r *Rule) string { return r.ID })
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +209,8 @@ func DecodeRule(id, body string) (*Rule, error) {
 
 // DecodeSummary reads the record of snapshot:analytics.
 func DecodeSummary(id, body string) (*Summary, error) {
-	return decode(id, body, nil, func(s *Summary) string { return s.ID })
+	s, _, err := decode(id, body, nil, func(s *Summary) string { return s.ID })
+	return s, err
 }
 
 func oneOf(field, value string, allowed []string) error {
