@@ -18,36 +18,7 @@ import (
 // who look with redis-cli. It counts as live for Options.LiveFor only.
 const forgetAfter = 10 * time.Minute
 
-// Report writes what a replica says of itself, and its heartbeat.
-func (s *Store) Report(ctx context.Context, info snapshot.ReplicaInfo) error {
-	args := []any{
-		info.ID, (3 * s.o.LiveFor).Milliseconds(), forgetAfter.Milliseconds(), s.keys.Events(), s.o.LiveFor.Milliseconds(),
-		"id", info.ID, "address", info.Address, "build", info.Build,
-		"role", string(info.Role), "state", string(info.State), "config", info.Config,
-		"schema", info.Schema, "skew", info.Skew, "held", info.Held, "breakers", breakersText(info.Breakers),
-	}
-	in := make([]string, len(snapshot.Kinds))
-	for i, kind := range snapshot.Kinds {
-		args = append(args, string(kind), string(info.Tags[kind]), floorField(kind), floorText(info.Floor[kind]))
-		in[i] = info.In[kind]
-	}
-	args = append(args, "incarnations", strings.Join(in, ","))
-	reply, err := reportScript.Run(ctx, s.c.Command, []string{s.keys.Replicas(), s.keys.Replica(info.ID)}, args...).Slice()
-	if err != nil || len(reply) != 2 {
-		return s.fault("report replica", err)
-	}
-	if replaced, ok := reply[0].([]any); ok {
-		s.replaced(replaced)
-	}
-	if live, ok := reply[1].([]any); ok {
-		s.seen.note(parseBeats(live))
-	}
-	return nil
-}
-
-// floorField names the field of replica:ID that holds the floor of a kind. It is
-// written also when there is none: a process that starts again under the same id
-// has not served what the one before it did.
+// floorField names the field of replica:ID that holds the floor of a kind.
 func floorField(kind snapshot.Kind) string { return "floor:" + string(kind) }
 
 func floorText(o snapshot.Order) string {
@@ -57,8 +28,7 @@ func floorText(o snapshot.Order) string {
 	return o.String()
 }
 
-// breakersText is the field breakers of replica:ID, which is written also when
-// there are none, so that those before do not stay.
+// breakersText is the field breakers of replica:ID.
 func breakersText(all []snapshot.Breaker) string {
 	if len(all) == 0 {
 		return ""

@@ -75,7 +75,7 @@ func TestRegistrySaysWhatEachReplicaReads(t *testing.T) {
 // are there.
 var volatile = map[string]string{
 	"at": "1760697683939", "warmedAt": "1760697683939", "verifiedAt": "1760697683939", "since": "1760697683939",
-	"incarnation": "0123456789abcdef", "attempt": "fedcba9876543210", "lastWarmTime": "1760697683939",
+	"incarnation": "0123456789abcdef", "attempt": "fedcba9876543210", "lastWarmTime": "1760697683939", "report": "01234567",
 }
 
 // written is a fleet's Redis as people and other releases see it.

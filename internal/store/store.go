@@ -29,6 +29,9 @@ var loadsLua string
 //go:embed report.lua
 var reportLua string
 
+//go:embed retell.lua
+var retellLua string
+
 //go:embed live.lua
 var liveLua string
 
@@ -38,6 +41,7 @@ var (
 	configScript     = redis.NewScript(configLua)
 	loadsScript      = redis.NewScript(loadsLua)
 	reportScript     = redis.NewScript(reportLua)
+	retellScript     = redis.NewScript(retellLua)
 	liveScript       = redis.NewScript(liveLua)
 )
 
@@ -64,6 +68,7 @@ type Store struct {
 	errors   *prometheus.CounterVec
 	troubles troubles
 	seen     seen
+	told     told
 	progress progress
 }
 
