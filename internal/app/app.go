@@ -204,7 +204,7 @@ func (a *App) assemble() (err error) {
 		ID: s.ReplicaID, Address: a.advertised(), Build: a.o.Build.Version,
 		Poll: s.PollInterval, MaxUnverified: s.MaxUnverified, InvalidWait: s.InvalidWait,
 		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Guards: guards(s), Role: a.role,
-		Compile: a.compile, Installed: a.installed, Invalidated: a.invalidated, Breakers: a.breakers,
+		Compile: Compile(a.balancer), Installed: a.installed, Invalidated: a.invalidated, Breakers: a.breakers,
 		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig, Progress: a.store.Progress,
 		Log: a.log, Reg: a.reg,
 	}); err != nil {

@@ -137,7 +137,7 @@ func serve(tb testing.TB, recs map[snapshot.Kind]map[string]string, compiled boo
 		Installed: func(v *replica.View) { s.installed <- v },
 	}
 	if compiled {
-		o.Compile = (&App{balancer: lb}).compile
+		o.Compile = Compile(lb)
 	}
 	if s.cache, err = replica.New(s.shelf, o); err != nil {
 		tb.Fatal(err)

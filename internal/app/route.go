@@ -34,17 +34,20 @@ func (p pools) Pool(model string, w snapshot.Wire) (router.Pool, error) {
 	return pool, nil
 }
 
-// compile builds the routing of a view from that of the one before.
-func (a *App) compile(prev any, v *replica.View) (any, error) {
-	was, _ := prev.(*routing)
-	if was == nil {
-		was = &routing{}
+// Compile returns what makes the routing of a view from that of the one before:
+// replica.Options.Compile.
+func Compile(lb *balancer.Balancer) func(prev any, v *replica.View) (any, error) {
+	return func(prev any, v *replica.View) (any, error) {
+		was, _ := prev.(*routing)
+		if was == nil {
+			was = &routing{}
+		}
+		rules, err := router.Compile(v.Rules, v.Channels, was.rules)
+		if err != nil {
+			return nil, err
+		}
+		return &routing{rules: rules, pools: pools{lb.Compile(was.pools.Table, v.Channels)}}, nil
 	}
-	rules, err := router.Compile(v.Rules, v.Channels, was.rules)
-	if err != nil {
-		return nil, err
-	}
-	return &routing{rules: rules, pools: pools{a.balancer.Compile(was.pools.Table, v.Channels)}}, nil
 }
 
 // smart routes from the replica's copy. In memory there is all that it needs.

@@ -28,27 +28,28 @@ type request struct {
 }
 
 // requestKind is one element of the request's kinds; numbers are decimal text,
-// for Lua's own cannot hold them all.
+// for Lua's own cannot hold them all. What is left out is nothing that the script
+// asks for where the mode is touch, which is most of what a refresh sends.
 type requestKind struct {
 	Name        snapshot.Kind `json:"name"`
 	Mode        string        `json:"mode"`
 	Expect      snapshot.Tag  `json:"expect"`
-	Tag         snapshot.Tag  `json:"tag"`
+	Tag         snapshot.Tag  `json:"tag,omitempty"`
 	Base        snapshot.Tag  `json:"base"`
-	Version     string        `json:"version"`
-	Digest      string        `json:"digest"`
-	Count       string        `json:"count"`
-	Bytes       string        `json:"bytes"`
+	Version     string        `json:"version,omitempty"`
+	Digest      string        `json:"digest,omitempty"`
+	Count       string        `json:"count,omitempty"`
+	Bytes       string        `json:"bytes,omitempty"`
 	Lineage     string        `json:"lineage"`
 	Revision    string        `json:"revision"`
-	Schema      string        `json:"schema"`
+	Schema      string        `json:"schema,omitempty"`
 	Quarantined string        `json:"quarantined"`
-	Had         string        `json:"had"`
+	Had         string        `json:"had,omitempty"`
 	Sets        string        `json:"sets"`
 	Removes     string        `json:"removes"`
-	EntryBytes  string        `json:"entryBytes"`
-	Replace     string        `json:"replace"`
-	Unpin       string        `json:"unpin"`
+	EntryBytes  string        `json:"entryBytes,omitempty"`
+	Replace     string        `json:"replace,omitempty"`
+	Unpin       string        `json:"unpin,omitempty"`
 }
 
 // prepared is a publication as the script takes it, and what it will have
@@ -110,7 +111,7 @@ func (s *Store) prepareKind(ctx context.Context, p snapshot.Publication, c snaps
 		had, version = c.Base.Set.Len(), max(version, c.Base.Meta.Version)
 	}
 	k := requestKind{
-		Name: c.Kind, Mode: s.modeOf(p, c), Expect: c.Expect, Replace: flag(c.Replace), Unpin: flag(c.Unpin), Had: strconv.Itoa(had),
+		Name: c.Kind, Mode: s.modeOf(p, c), Expect: c.Expect, Replace: flag(c.Replace), Unpin: flag(c.Unpin),
 		Lineage: c.Order.Lineage, Revision: strconv.FormatInt(c.Order.Revision, 10), Sets: "0", Removes: "0",
 	}
 	if len(c.Quarantined) > 0 {
@@ -134,6 +135,7 @@ func (s *Store) prepareKind(ctx context.Context, p snapshot.Publication, c snaps
 	out.result.New = append(out.result.New, c.Kind)
 	out.result.Records[c.Kind] = c.Delta.Len()
 	out.result.Snapshots[c.Kind] = &snapshot.Snapshot{Tag: meta.Tag(), Meta: meta, Set: c.Next}
+	k.Had = strconv.Itoa(had)
 	k.describe(meta, c.Base)
 	if k.Mode == whole {
 		k.EntryBytes = "0"

@@ -8,12 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/routex/cachewarmer/internal/app"
 	"github.com/routex/cachewarmer/internal/balancer"
 	"github.com/routex/cachewarmer/internal/replica"
-	"github.com/routex/cachewarmer/internal/router"
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
@@ -152,29 +153,14 @@ func wait(tb testing.TB, c *replica.Cache, tag snapshot.Tag) {
 	}
 }
 
-// routing is what a replica compiles of a view, as package app does.
-type routing struct {
-	rules *router.Table
-	pools *balancer.Table
-}
-
+// compile makes the routing of a view, as the program does.
 func compile(tb testing.TB) func(prev any, v *replica.View) (any, error) {
 	tb.Helper()
 	lb, err := balancer.New(balancer.Options{Log: silent})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return func(prev any, v *replica.View) (any, error) {
-		was, _ := prev.(*routing)
-		if was == nil {
-			was = &routing{}
-		}
-		rules, err := router.Compile(v.Rules, v.Channels, was.rules)
-		if err != nil {
-			return nil, err
-		}
-		return &routing{rules: rules, pools: lb.Compile(was.pools, v.Channels)}, nil
-	}
+	return app.Compile(lb)
 }
 
 // info reads numbers of INFO's sections.
@@ -210,6 +196,17 @@ func traffic(tb testing.TB, c redis.UniversalClient) func() (commands, bytes flo
 		now := read()
 		return float64(now[0] - b[0] - own[0]), float64(now[1] + now[2] - b[1] - b[2] - own[1] - own[2])
 	}
+}
+
+// anyway returns the bytes a second that a server is asked for while nothing
+// happens.
+func anyway(tb testing.TB, c redis.UniversalClient) float64 {
+	tb.Helper()
+	count := traffic(tb, c)
+	start := time.Now()
+	time.Sleep(2 * time.Second)
+	_, bytes := count()
+	return bytes / time.Since(start).Seconds()
 }
 
 // patient is a client that waits for a Redis that is kept busy.

@@ -90,7 +90,7 @@ func rows() []row {
 	warm := func(records, what, unit string) quantity {
 		return quantity{"Warm/records=" + records + "/what=" + what, unit}
 	}
-	one := quantity{"Change/records=LARGE/replicas=32", "redis-B/op"}
+	one := quantity{"Change/records=LARGE/replicas=32", "own-redis-B/op"}
 	return []row{
 		readRow("1,000 records", "1000"),
 		readRow("LARGE records", "LARGE"),
@@ -105,9 +105,9 @@ func rows() []row {
 			limits: []limit{{of: write, times: 1, than: spread("32", "ours", "p50-ms"), more: quantity{"Write/replicas=32", "load-ms"}, plus: 1, text: "≤ publish + one load + 1 ms"}},
 		},
 		bounded("source loads for one change, 32 replicas", quantity{"Write/replicas=32", "loads/op"}, 1, "1"),
-		bounded("Redis bytes of a refresh without news, 1,000 records", warm("1000", "nothing-new", "redis-B/op"), 4096, "≤ 4 KB"),
-		bounded("Redis bytes of a refresh without news, LARGE records", warm("LARGE", "nothing-new", "redis-B/op"), 4096, "≤ 4 KB", peer{"all rewritten", warm("LARGE", "all-new", "redis-B/op")}),
-		bounded("Redis bytes of one changed record of LARGE, 32 replicas", one, 100_000, "≤ 100 KB", peer{"HGETALL by each, of 1,000", spread("32", "bell+hgetall", "redis-B/op")}),
+		bounded("Redis bytes of a refresh without news, 1,000 records", warm("1000", "timer", "own-redis-B/op"), 4096, "≤ 4 KB", peer{"and all else meanwhile", warm("1000", "timer", "redis-B/op")}, peer{"POST warm and its receipt", warm("1000", "nothing-new", "own-redis-B/op")}),
+		bounded("Redis bytes of a refresh without news, LARGE records", warm("LARGE", "timer", "own-redis-B/op"), 4096, "≤ 4 KB", peer{"and all else meanwhile", warm("LARGE", "timer", "redis-B/op")}, peer{"POST warm and its receipt", warm("LARGE", "nothing-new", "own-redis-B/op")}, peer{"all rewritten", warm("LARGE", "all-new", "redis-B/op")}),
+		bounded("Redis bytes of one changed record of LARGE, 32 replicas", one, 100_000, "≤ 100 KB", peer{"and all else meanwhile", quantity{"Change/records=LARGE/replicas=32", "redis-B/op"}}, peer{"HGETALL by each, of 1,000", spread("32", "bell+hgetall", "redis-B/op")}),
 		bounded("a replica's CPU for one change, 1,000 records", quantity{"Apply/records=1000", "cpu-us/op"}, 100, "≤ 100 µs"),
 		bounded("a replica's CPU for one change, LARGE records", quantity{"Apply/records=LARGE", "cpu-us/op"}, 100, "≤ 100 µs"),
 		bounded("longest stall of Redis, first publish of LARGE", stall("publish/who=ours", "stall-ms"), 10, "≤ 10 ms", peer{"one script", stall("publish/who=one-script", "stall-ms")}, peer{"the machine alone", stall("nothing/who=machine", "stall-ms")}),
