@@ -40,9 +40,9 @@ var quiet = map[string]string{
 }
 
 // quietFleet is one replica on a Redis of its own.
-func quietFleet(b *testing.B, channels int) (*fleet.Fleet, *redis.Client) {
+func quietFleet(b *testing.B, channels int, postgres bool) (*fleet.Fleet, *redis.Client) {
 	server := testkit.Redis(b)
-	f := fleet.Start(b, fleet.Options{Replicas: 1, Channels: channels, Rules: 50, Redis: server, Env: quiet})
+	f := fleet.Start(b, fleet.Options{Replicas: 1, Channels: channels, Rules: 50, Redis: server, Env: quiet, Postgres: postgres})
 	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false},"smartInvalidation":{"enabled":false}}`))
 	f.Must(f.Replicas[0].Post("/api/cache/warm", nil))
 	return f, server.Client()
@@ -54,14 +54,22 @@ func quietFleet(b *testing.B, channels int) (*fleet.Fleet, *redis.Client) {
 func BenchmarkWarm(b *testing.B) {
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
-			f, raw := quietFleet(b, n)
-			b.Run("what=nothing-new", func(b *testing.B) { warm(b, f, raw, func() {}) })
+			f, raw := quietFleet(b, n, false)
 			b.Run("what=timer", func(b *testing.B) { timed(b, f, raw) })
-			b.Run("what=all-new", func(b *testing.B) {
-				warm(b, f, raw, func() { f.Exec("UPDATE channels SET weight = weight + 1") })
-			})
+			warmBoth(b, f, raw)
 		})
 	}
+	b.Run("records=1000/source=postgres", func(b *testing.B) {
+		f, raw := quietFleet(b, 1000, true)
+		warmBoth(b, f, raw)
+	})
+}
+
+func warmBoth(b *testing.B, f *fleet.Fleet, raw *redis.Client) {
+	b.Run("what=nothing-new", func(b *testing.B) { warm(b, f, raw, func() {}) })
+	b.Run("what=all-new", func(b *testing.B) {
+		warm(b, f, raw, func() { f.Exec("UPDATE channels SET weight = weight + 1") })
+	})
 }
 
 // timed counts what the refresher's timer costs Redis where nothing has changed: a

@@ -119,6 +119,8 @@ func rows() []row {
 		},
 		bounded("warm of 1,000 channels, nothing new", warm("1000", "nothing-new", "p50-ms"), 10, "≤ 10 ms"),
 		bounded("warm of 1,000 channels, all new", warm("1000", "all-new", "p50-ms"), 50, "≤ 50 ms"),
+		bounded("warm of 1,000 channels from PostgreSQL, nothing new", warm("1000/source=postgres", "nothing-new", "p50-ms"), 10, "≤ 10 ms"),
+		bounded("warm of 1,000 channels from PostgreSQL, all new", warm("1000/source=postgres", "all-new", "p50-ms"), 50, "≤ 50 ms"),
 		bounded("heap of a view, 100/500/50/1", quantity{"Heap/set=reference", "heap-B"}, 110e3, "≤ 110 KB"),
 		bounded("heap of a view, 1,000 channels", quantity{"Heap/set=1000", "heap-B"}, 1e6, "≤ 1 MB"),
 		bounded("heap of a view, LARGE channels", quantity{"Heap/set=LARGE", "heap-B"}, 80e6, "≤ 80 MB"),
