@@ -171,6 +171,8 @@ func (c *Cache) takeSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map
 // chooseSource returns what of a load is to be installed. While Redis answers
 // that is only what was never there. The guards are those a reader can apply:
 // nothing older, nothing too large, and nothing that lost too many of its records.
+// What is not installed is judged all the same: of a load that lost its channels
+// the models are worth nothing either.
 func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty map[snapshot.Kind]uint64, guards snapshot.Guards) (map[snapshot.Kind]pulled, error) {
 	chosen := make(map[snapshot.Kind]pulled, len(snaps))
 	for kind, snap := range snaps {
@@ -180,7 +182,6 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 		s := b.slot(kind)
 		switch {
 		case b.lookErr == nil && s.snap != nil:
-			continue
 		case s.snap != nil && s.good() && !s.damaged && s.snap.Set.Digest() == snap.Set.Digest():
 			snap = s.snap // what is here stays, with its tag
 		case snap.Meta.Order.Compare(s.floor) < 0, !s.floor.IsZero() && snap.Meta.Order.Lineage != s.floor.Lineage:
@@ -191,7 +192,9 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 		if no := refuse(guards, s.snap, snap.Set); no != nil {
 			return nil, fmt.Errorf("the source's copy is not taken: %w: %w", no, snapshot.ErrInvalid)
 		}
-		chosen[kind] = pulled{snap: snap, dirty: dirty[kind]}
+		if b.lookErr != nil || s.snap == nil {
+			chosen[kind] = pulled{snap: snap, dirty: dirty[kind]}
+		}
 	}
 	return chosen, nil
 }

@@ -87,6 +87,30 @@ func TestWhileRedisAnswersTheSourceOnlyFillsGaps(t *testing.T) {
 	})
 }
 
+// TestALoadThatLostItsChannelsFillsNoGap lacks the models, and reads a source
+// whose channels are gone, and the models with them.
+func TestALoadThatLostItsChannelsFillsNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1, snapshot.Channels, snapshot.RoutingRules, snapshot.Analytics)
+		loads := 0
+		c := start(t, st, func(o *replica.Options) {
+			o.LoadSource = func(context.Context) (map[snapshot.Kind]*snapshot.Snapshot, error) {
+				loads++
+				all := fromSource(2)
+				for _, kind := range []snapshot.Kind{snapshot.Channels, snapshot.Models} {
+					all[kind] = snap(kind, 0, nil, snapshot.Order{Lineage: lineage, Revision: 2})
+				}
+				return all, nil
+			}
+		})
+		time.Sleep(15 * time.Second)
+		if got := c.Current().Snapshot(snapshot.Models); got != nil || loads == 0 {
+			t.Errorf("serves models of a read without channels: %+v, after %d loads", got, loads)
+		}
+	})
+}
+
 func TestWithoutRedisTheSourceIsReadAtTheRefreshInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, src := newStore(), &fakeSource{}
