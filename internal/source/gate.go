@@ -48,7 +48,7 @@ func (d *DB) Admit(ctx context.Context) (release func()) {
 func (p *postgres) place(ctx context.Context) (release func(), full bool) {
 	const query = "SELECT slot FROM generate_series(1, $1::int) slot WHERE pg_try_advisory_xact_lock($2::int, slot) LIMIT 1"
 	ctx, cancel := context.WithCancel(ctx)
-	t, err := p.db.BeginTx(ctx, nil)
+	t, err := p.read.BeginTx(ctx, nil)
 	if err != nil {
 		cancel()
 		return func() {}, false

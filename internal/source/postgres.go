@@ -29,7 +29,8 @@ const (
 // does not work through a pooler in transaction mode; everything else does.
 type postgres struct {
 	cfg *pgx.ConnConfig
-	db  *sql.DB
+
+	read, write *sql.DB
 	// silence is how long the listening connection may say nothing before it
 	// is asked for a sign of life: a connection that was dropped without a
 	// word would otherwise go unnoticed for minutes.
@@ -57,12 +58,16 @@ func openPostgres(address string, silence time.Duration, log *slog.Logger) (*pos
 	}
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, connectWithin)
 	cfg.RuntimeParams["application_name"] = cmp.Or(cfg.RuntimeParams["application_name"], "routex")
+	return &postgres{cfg: cfg, read: postgresPool(cfg), write: postgresPool(cfg), silence: silence, log: log}, nil
+}
+
+func postgresPool(cfg *pgx.ConnConfig) *sql.DB {
 	db := stdlib.OpenDB(*cfg)
-	db.SetMaxOpenConns(8)
+	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(2)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	db.SetConnMaxLifetime(time.Hour) // a failed-over host name is looked up again
-	return &postgres{cfg: cfg, db: db, silence: silence, log: log}, nil
+	return db
 }
 
 // safeDetail says why the driver refused the address, unless that could give
@@ -107,7 +112,7 @@ func (p *postgres) refused(err error) bool {
 // scrub does nothing: what PostgreSQL keeps of old rows is for its own vacuum.
 func (p *postgres) scrub(context.Context) error { return nil }
 
-func (p *postgres) close() error { return p.db.Close() }
+func (p *postgres) close() error { return errors.Join(p.read.Close(), p.write.Close()) }
 
 // watch listens on a connection of its own and makes a new one when it breaks.
 func (p *postgres) watch(ctx context.Context, ring func()) {

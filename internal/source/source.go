@@ -64,7 +64,7 @@ type engine interface {
 // DB is the source. It is safe for concurrent use.
 type DB struct {
 	engine
-	read  *sql.DB // for SQLite a pool that cannot write
+	read  *sql.DB // apart, so that no load waits behind writes; for SQLite a pool that cannot write
 	write *sql.DB // for SQLite one connection; BeginTx takes the write lock
 
 	keys     *snapshot.Keyring
@@ -135,7 +135,7 @@ func (d *DB) connect(ctx context.Context, url string, o Options) error {
 		if err != nil {
 			return err
 		}
-		d.engine, d.read, d.write = p, p.db, p.db
+		d.engine, d.read, d.write = p, p.read, p.write
 	default:
 		return fmt.Errorf("database URL has an unknown scheme, want sqlite://PATH or postgres://…: %w", snapshot.ErrInvalid)
 	}
