@@ -127,10 +127,13 @@ func (b *book) noteHead(start time.Time, h snapshot.Head, invalidWait time.Durat
 		if !tag.Invalidated() || tag == b.head.Tags[s.kind] {
 			continue
 		}
+		waiting := !s.good() && !s.until.IsZero()
 		s.dirty++
 		void = append(void, s.kind)
-		s.void, s.voidIn, s.asked, s.until = tag, h.Incarnation, false, time.Time{}
-		if b.wants(s, tag) {
+		s.void, s.voidIn, s.asked = tag, h.Incarnation, false
+		if !b.wants(s, tag) {
+			s.until = time.Time{}
+		} else if !waiting { // else the reload is asked for already: readers wait once for all invalidations in a row
 			s.until = time.Now().Add(invalidWait)
 		}
 	}

@@ -89,7 +89,8 @@ func (v *View) copyOf(i int, stale bool) Copy {
 
 // await is Read for a kind of which there is no good copy.
 func (c *Cache) await(ctx context.Context, kind snapshot.Kind) (Copy, error) {
-	i, until, missed := kind.Index(), time.Now().Add(firstWait), false
+	i, began, missed := kind.Index(), time.Now(), false
+	until := began.Add(firstWait)
 	for {
 		p := c.want(kind)
 		v := p.view
@@ -107,7 +108,10 @@ func (c *Cache) await(ctx context.Context, kind snapshot.Kind) (Copy, error) {
 			c.counts.stale[i].Add(1)
 			return v.copyOf(i, true), nil
 		default:
-			until = v.marks[i].until
+			// Another invalidation moves the mark, and nobody waits longer for that.
+			if until = began.Add(c.o.InvalidWait); v.marks[i].until.Before(until) {
+				until = v.marks[i].until
+			}
 		}
 		if !missed && time.Now().Before(until) {
 			missed = true

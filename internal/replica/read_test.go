@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -145,6 +146,56 @@ func TestAReaderWhoseTimeEndsGetsTheLastGoodCopy(t *testing.T) {
 			t.Errorf("Read = %+v, %v; want the last good copy", got, err)
 		}
 	})
+}
+
+// TestInvalidationsInARowAreWaitedForOnce invalidates a kind every 10 ms, of which
+// no reload comes: neither a reader who waits already waits longer for that, nor
+// does each one after him wait anew.
+func TestInvalidationsInARowAreWaitedForOnce(t *testing.T) {
+	for _, lazy := range []bool{false, true} { // the reload is asked for by the invalidation, or by its reader
+		synctest.Test(t, func(t *testing.T) {
+			st := newStore()
+			st.publish(1)
+			c := start(t, st, nil)
+			config := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig(), Version: 1}
+			config.SmartInvalidation.AutoInvalidateOnUpdate = !lazy
+			c.SetConfig(config)
+			ctx, stop := context.WithCancel(t.Context())
+			var storm sync.WaitGroup
+			defer storm.Wait()
+			defer stop()
+			storm.Go(func() {
+				for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+					st.invalidate(snapshot.Channels)
+					c.Ring()
+				}
+			})
+			synctest.Wait()
+			for i := range 3 {
+				want := 200 * time.Millisecond
+				if i > 0 && !lazy {
+					want = 0
+				}
+				if got, took, err := read(c, snapshot.Channels); err != nil || !got.Stale || took != want {
+					t.Errorf("lazy %v, read %d: stale %v after %v (%v), want the last good copy after %v", lazy, i, got.Stale, took, err, want)
+				}
+			}
+			stop()
+			storm.Wait()
+			st.publish(2)
+			c.Ring()
+			synctest.Wait()
+			if got, took, err := read(c, snapshot.Channels); err != nil || got.Stale || took != 0 {
+				t.Errorf("after the storm: stale %v after %v (%v), want the new copy at once", got.Stale, took, err)
+			}
+			st.invalidate(snapshot.Channels)
+			c.Ring()
+			synctest.Wait()
+			if _, took, _ := read(c, snapshot.Channels); took != 200*time.Millisecond {
+				t.Errorf("another invalidation was waited for for %v", took)
+			}
+		})
+	}
 }
 
 func TestManyReadersOfAnInvalidatedKindShareOneReload(t *testing.T) {
