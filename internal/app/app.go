@@ -180,7 +180,7 @@ func (a *App) connect() error {
 		return err
 	}
 	a.closers = append(a.closers, a.clients.Close)
-	a.store, err = store.New(a.clients, keys, store.Options{By: a.settings.ReplicaID, Log: a.log, Reg: a.reg})
+	a.store, err = store.New(a.clients, keys, store.Options{By: a.settings.ReplicaID, BurstCeiling: a.settings.BurstCeiling, Log: a.log, Reg: a.reg})
 	return err
 }
 
@@ -211,8 +211,8 @@ func (a *App) assemble() (err error) {
 		return err
 	}
 	if a.warmer, err = warmer.New(a.db, a.store, warmLock{a.warming}, serving{a.cache}, warmer.Options{
-		Guards: guards(s),
-		Permit: a.permit, Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
+		Guards:       guards(s),
+		BurstCeiling: s.BurstCeiling, Permit: a.permit, Log: a.log, Reg: a.reg, Loaded: a.o.Loaded,
 	}); err != nil {
 		return err
 	}

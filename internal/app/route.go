@@ -170,6 +170,7 @@ func (a *App) openDataPlane(keyring *snapshot.Keyring) (err error) {
 // installed calls back what is not yet sent to a channel that v does not have
 // as it was. The registry hears of v only after that.
 func (a *App) installed(v *replica.View) {
+	a.warmer.Heard(v.Snapshot)
 	a.proxy.Withdraw(func(c *snapshot.Channel) bool { return v.Channels.At(c.ID) == c })
 }
 

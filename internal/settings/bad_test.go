@@ -84,6 +84,8 @@ func TestBadSettings(t *testing.T) {
 		{"POLL_INTERVAL=5", `ROUTEX_POLL_INTERVAL is "5", which has no unit: ` + wantPoll},
 		{"SOURCE_POLL=soon", `ROUTEX_SOURCE_POLL is "soon", which is not a duration: ` + wantPoll},
 		{"SOURCE_POLL=-1s", `ROUTEX_SOURCE_POLL is "-1s", which is less than 100ms: ` + wantPoll},
+		{"BURST_CEILING=9ms", `ROUTEX_BURST_CEILING is "9ms", which is less than 10ms: want 0s, or 10ms to 2s, such as 1500ms`},
+		{"BURST_CEILING=3s", `ROUTEX_BURST_CEILING is "3s", which is more than 2s: want 0s, or 10ms to 2s, such as 1500ms`},
 		{"MAX_UNVERIFIED=25h", `ROUTEX_MAX_UNVERIFIED is "25h", which is more than 24h: want 1s to 24h, such as 1500ms`},
 		{"UNVERIFIED_POLICY=drop", `ROUTEX_UNVERIFIED_POLICY is "drop", which is no such word: want serve or refuse`},
 		{"INVALID_WAIT=0s", `ROUTEX_INVALID_WAIT is "0s", which is less than 1ms: want 1ms to 1m, such as 1500ms`},

@@ -65,7 +65,7 @@ func TestNothingGivenIsTheDefaults(t *testing.T) {
 	}
 	want := &settings.Settings{
 		Listen: "127.0.0.1:8080", DatabaseURL: "sqlite://routex.db", Namespace: "default", ReplicaID: got.ReplicaID,
-		LeaseTTL: 10 * time.Second, PollInterval: time.Second, SourcePoll: time.Second,
+		LeaseTTL: 10 * time.Second, PollInterval: time.Second, SourcePoll: time.Second, BurstCeiling: 250 * time.Millisecond,
 		MaxUnverified: 30 * time.Second, UnverifiedPolicy: settings.PolicyServe, InvalidWait: 200 * time.Millisecond,
 		GuardMaxRemoved: 0.5, GuardMaxRecords: 200_000, GuardMaxBytes: 256 << 20, GuardMaxRecordBytes: 256 << 10, AuditInterval: 15 * time.Second,
 		UpstreamTimeout: time.Minute, UpstreamWholeTimeout: 5 * time.Minute, UpstreamAttempts: 3, RequestLogKeep: 720 * time.Hour, RequestLogBuffer: 10_000,

@@ -35,6 +35,7 @@ type Settings struct {
 	LeaseTTL         time.Duration
 	PollInterval     time.Duration
 	SourcePoll       time.Duration
+	BurstCeiling     time.Duration // 0 for none
 	MaxUnverified    time.Duration
 	UnverifiedPolicy Policy
 	InvalidWait      time.Duration

@@ -130,6 +130,10 @@ var Table = []Descriptor{
 		form: duration(100*time.Millisecond, time.Minute, func(s *Settings) *time.Duration { return &s.SourcePoll }),
 	},
 	{
+		Name: "burst-ceiling", Default: "250ms", Help: "longest that a change or an invalidation waits for others when many come at once, so that they go out together; 0s is never",
+		form: durationOrNever(10*time.Millisecond, 2*time.Second, func(s *Settings) *time.Duration { return &s.BurstCeiling }),
+	},
+	{
 		Name: "max-unverified", Default: "30s", Help: "after this long without proof of freshness a replica calls itself unverified",
 		form: duration(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.MaxUnverified }),
 	},

@@ -54,6 +54,7 @@ type Options struct {
 	ScanCount     int64         // records a step of a whole read asks for; 1,000
 	LiveFor       time.Duration // a replica silent for longer is not live; 10 s
 	RefusedLength int64         // refused candidates kept for each kind; 50
+	BurstCeiling  time.Duration // how long an invalidation may wait for others; 0: none does
 	Log           *slog.Logger  // slog.Default()
 	Reg           prometheus.Registerer
 }
@@ -69,6 +70,7 @@ type Store struct {
 	troubles troubles
 	seen     seen
 	told     told
+	voids    voids
 	progress progress
 }
 
@@ -89,7 +91,7 @@ func New(c *Clients, keys Keys, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Store{c: c, keys: keys, o: o, log: o.Log}
+	s := &Store{c: c, keys: keys, o: o, log: o.Log, voids: voids{turn: make(chan struct{}, 1)}}
 	s.errors = promauto.With(o.Reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "routex_store_errors_total",
 		Help: "Redis calls that failed, by class (timeout, refused, loading, readonly, oom, noperm, cluster, other).",

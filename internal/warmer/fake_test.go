@@ -298,11 +298,17 @@ type rig struct {
 
 func newRig(t *testing.T, src *fakeSource, st *fakeStore, lock fakeLock, serving warmer.Serving) *rig {
 	t.Helper()
+	return newRigWith(t, src, st, lock, serving, warmer.Options{})
+}
+
+func newRigWith(t *testing.T, src *fakeSource, st *fakeStore, lock fakeLock, serving warmer.Serving, o warmer.Options) *rig {
+	t.Helper()
 	if serving == nil {
 		serving = fakeServing{}
 	}
 	reg := prometheus.NewRegistry()
-	w, err := warmer.New(src, st, lock, serving, warmer.Options{Log: slog.New(slog.DiscardHandler), Reg: reg})
+	o.Log, o.Reg = slog.New(slog.DiscardHandler), reg
+	w, err := warmer.New(src, st, lock, serving, o)
 	if err != nil {
 		t.Fatal(err)
 	}

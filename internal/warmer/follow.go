@@ -59,7 +59,7 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 	if len(ahead) == 0 {
 		return tags, nil
 	}
-	res, err := w.Warm(ctx, Request{Kinds: ahead, Reason: reason, Changed: true, Until: until})
+	res, err := w.Warm(ctx, Request{Kinds: ahead, Reason: reason, Changed: true, Patient: until != nil, Until: until})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -23,6 +24,8 @@ type Request struct {
 	Whole bool
 	// Settled lets a kind be written in a newer form than it stands in.
 	Settled bool
+	// Patient lets the warm wait for more changes when many come together.
+	Patient bool
 	// Until says, once the lock is ours, that nothing is left to do. nil: load
 	// in any case.
 	Until func(map[snapshot.Kind]snapshot.Standing) bool
@@ -37,10 +40,11 @@ type Result struct {
 
 // call is one warm and everybody who waits for it.
 type call struct {
-	req  Request
-	done chan struct{}
-	res  Result
-	err  error
+	req   Request
+	done  chan struct{}
+	since time.Time // when the first request came
+	res   Result
+	err   error
 
 	// While the call waits for the lock it may be served by a load of somebody
 	// else that began after the newest request joined.
@@ -64,6 +68,7 @@ func (c *call) merge(r Request) {
 	c.req.Rebuild = c.req.Rebuild || r.Rebuild
 	c.req.Whole = c.req.Whole || r.Whole
 	c.req.Settled = c.req.Settled || r.Settled
+	c.req.Patient = c.req.Patient && r.Patient
 	mine, theirs := c.req.Until, r.Until
 	switch {
 	case mine == nil || theirs == nil:
@@ -108,23 +113,30 @@ func (w *Warmer) enqueue(r Request) (c *call, late bool) {
 	}
 	if *slot == nil {
 		r.Kinds = slices.Clone(r.Kinds)
-		c = &call{req: r, done: make(chan struct{})}
+		c = &call{req: r, done: make(chan struct{}), since: time.Now()}
 		*slot = c
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.wake()
 		if w.busy { // the call will wait: what begins from now on serves it
 			c.noted, c.notes = true, 1
 		}
 		return c, c.noted
 	}
 	c = *slot
-	c.merge(r)
+	if c.merge(r); !c.req.Patient {
+		w.wake() // it may be waiting for more of a burst
+	}
 	if c.noted {
 		c.notes++
 	}
 	return c, c.noted
+}
+
+// wake tells Run that something may start.
+func (w *Warmer) wake() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
 }
 
 // note reads the newest load for a request that joined a waiting call. Where

@@ -217,6 +217,7 @@ func (r *run) publish(ctx context.Context, p snapshot.Publication) error {
 		return err
 	}
 	r.w.remember(out.Snapshots)
+	r.w.Heard(func(kind snapshot.Kind) *snapshot.Snapshot { return out.Snapshots[kind] })
 	r.w.logFaults(p)
 	r.res = Result{Loaded: true, Published: out.New, Tags: make(map[snapshot.Kind]snapshot.Tag, len(out.Snapshots))}
 	r.records = out.Records

@@ -17,10 +17,13 @@ import (
 // Options are the tunables of a Warmer; the zero value means the defaults.
 type Options struct {
 	Guards  snapshot.Guards
-	Timeout time.Duration  // of one warm, waiting for the lock included; 1 min
-	Random  func() float64 // what pauses are drawn from, 0 up to 1; rand.Float64
-	Log     *slog.Logger   // slog.Default()
-	Reg     prometheus.Registerer
+	Timeout time.Duration // of one warm, waiting for the lock included; 1 min
+	// BurstCeiling is the longest that a change waits for others, so that many at
+	// the same time become few publications; 0: none waits.
+	BurstCeiling time.Duration
+	Random       func() float64 // what pauses are drawn from, 0 up to 1; rand.Float64
+	Log          *slog.Logger   // slog.Default()
+	Reg          prometheus.Registerer
 	// Permit, if set, is asked in every warm before the load, with the version
 	// of the config that the head names; its error ends the warm. It lets a
 	// config that has just reached Redis count, although nobody here follows it
@@ -46,6 +49,7 @@ type Warmer struct {
 	mu      sync.Mutex
 	pending [2]*call // waiting to start: plain, forced
 	busy    bool     // a call is under way
+	pace    pace
 	last    map[snapshot.Kind]*snapshot.Snapshot
 	refused map[snapshot.Kind]snapshot.Order // last refused place, by kind
 }
@@ -71,6 +75,7 @@ func New(src Source, st Store, lock Lock, serving Serving, o Options) (*Warmer, 
 		rows:    snapshot.NewAssembler(o.Guards.MaxRecordBytes),
 		last:    map[snapshot.Kind]*snapshot.Snapshot{},
 		refused: map[snapshot.Kind]snapshot.Order{},
+		pace:    pace{orders: map[snapshot.Kind]snapshot.Order{}},
 	}, nil
 }
 
@@ -87,8 +92,22 @@ func (w *Warmer) Run(ctx context.Context) error {
 		case <-w.kick:
 		}
 		for c := w.next(); c != nil && ctx.Err() == nil; c = w.next() {
+			if wait := w.early(c); wait > 0 {
+				w.pause(ctx, wait)
+				continue
+			}
 			w.execute(ctx, c)
 		}
+	}
+}
+
+// pause waits until a burst has been gathered, or until something comes that
+// does not wait for that.
+func (w *Warmer) pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-w.kick:
+	case <-time.After(d):
 	}
 }
 

@@ -134,24 +134,25 @@ func pings(ctx context.Context, c redis.UniversalClient) (longest time.Duration)
 // own is the part of the stall that the machine does not explain.
 func (w *redisWatch) own() time.Duration { return max(0, w.stall-w.idle) }
 
+// usedMemory is what Redis says that it uses, in bytes; 0 if it does not answer.
+func usedMemory(ctx context.Context, c redis.UniversalClient) (used int64) {
+	text, _ := c.Info(ctx, "memory").Result()
+	_, after, _ := strings.Cut(text, "used_memory:")
+	_, _ = fmt.Sscan(after, &used)
+	return used
+}
+
 func watchRedis(t *testing.T, c redis.UniversalClient) *redisWatch {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &redisWatch{cancel: cancel}
-	memory := func() int64 {
-		text, _ := c.Info(ctx, "memory").Result()
-		var used int64
-		_, after, _ := strings.Cut(text, "used_memory:")
-		_, _ = fmt.Sscan(after, &used)
-		return used
-	}
-	w.base = memory()
+	w.base = usedMemory(ctx, c)
 	quiet := testkit.Redis(t).Client()
 	w.done.Go(func() { w.stall = pings(ctx, c) })
 	w.done.Go(func() { w.idle = pings(ctx, quiet) })
 	w.done.Go(func() {
 		for ctx.Err() == nil {
-			w.peak = max(w.peak, memory())
+			w.peak = max(w.peak, usedMemory(ctx, c))
 			time.Sleep(20 * time.Millisecond)
 		}
 	})

@@ -22,6 +22,8 @@ const (
 	pollEvery = time.Second
 	liveFor   = 4 * time.Second
 	checks    = 5 * time.Second
+
+	burstCeiling = 250 * time.Millisecond
 )
 
 var silent = slog.New(slog.DiscardHandler)
@@ -109,7 +111,7 @@ var keys = must(store.NewKeys("m"))
 
 func (p *process) assemble() {
 	w := p.wires
-	o := store.Options{By: p.id, Log: silent, LiveFor: liveFor, DeltaRecords: 3, ChangesBytes: 1200, RefusedLength: 3}
+	o := store.Options{By: p.id, Log: silent, LiveFor: liveFor, DeltaRecords: 3, ChangesBytes: 1200, RefusedLength: 3, BurstCeiling: burstCeiling}
 	p.store = must(store.New(&store.Clients{
 		Command: w.command.client, Look: w.command.client, Bulk: w.bulk.client, Bell: w.command.client,
 	}, keys, o))
@@ -124,9 +126,10 @@ func (p *process) assemble() {
 	p.cache = must(replica.New(follows, replica.Options{
 		ID: p.id, Poll: pollEvery, Heartbeat: time.Second, MaxUnverified: 10 * time.Second, Guards: guards, Role: p.role,
 		Builder: p.build, NeedWarm: p.need, LoadSource: p.loadSource, OnConfig: p.fetchConfig, Log: silent, Random: p.sim.chance,
+		Installed: func(v *replica.View) { p.warmer.Heard(v.Snapshot) },
 	}))
 	p.warmer = must(warmer.New(reader{p}, p.store, underLock{p}, serving{p.cache}, warmer.Options{
-		Guards: guards, Permit: p.permit, Timeout: 20 * time.Second, Log: silent, Random: p.sim.chance,
+		Guards: guards, Permit: p.permit, BurstCeiling: burstCeiling, Timeout: 20 * time.Second, Log: silent, Random: p.sim.chance,
 	}))
 	p.refresher = must(warmer.NewRefresher(p.warmer, warmer.RefresherOptions{
 		Check: checks, Config: func() snapshot.VersionedConfig { return *p.config.Load() }, Configured: p.configured,
