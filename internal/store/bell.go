@@ -64,6 +64,7 @@ func (s *Store) Listen(ctx context.Context, ring func(event string), gap func())
 type subscription struct {
 	*redis.PubSub
 	suspect   func()
+	pinged    func()
 	left      func(id string)
 	began     time.Time
 	heard     atomic.Int64 // when the server was last heard, in ns since began
@@ -76,7 +77,7 @@ var errSilent = errors.New("the server is silent")
 // subscribe hears the bell until the subscription breaks, falls silent, or ctx
 // ends. It reports whether the server had confirmed it.
 func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func()) (confirmed bool, err error) {
-	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, left: s.seen.forget, began: time.Now()}
+	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, pinged: s.c.pinged, left: s.seen.forget, began: time.Now()}
 	dial, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
 	if err := b.Subscribe(dial, s.keys.Events()); err != nil {
@@ -166,6 +167,7 @@ func (b *subscription) watch(ctx context.Context, done <-chan struct{}) error {
 		}
 		if n%int(pingEvery/watchEvery) == 0 {
 			pingCtx, cancel := context.WithTimeout(ctx, pingEvery)
+			b.pinged()          // go-redis's hooks see nothing of a subscription
 			_ = b.Ping(pingCtx) // a failed ping shows as silence
 			cancel()
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,6 +19,8 @@ var errCut = errors.New("redis: the process stops")
 type lines struct {
 	ended context.Context // when they are cut
 	end   context.CancelCauseFunc
+
+	commands, read, written atomic.Int64 // sent to Redis; bytes
 
 	mu   sync.Mutex
 	open map[*line]struct{}
@@ -61,18 +64,40 @@ func (l *lines) DialHook(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// ProcessHook leaves commands alone.
-func (*lines) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+// ProcessHook counts commands.
+func (l *lines) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		l.commands.Add(1)
+		return next(ctx, cmd)
+	}
+}
 
-// ProcessPipelineHook leaves pipelines alone.
-func (*lines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+// ProcessPipelineHook counts the commands of pipelines.
+func (l *lines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		l.commands.Add(int64(len(cmds)))
+		return next(ctx, cmds)
+	}
 }
 
 // line is one connection.
 type line struct {
 	net.Conn
 	l *lines
+}
+
+// Read counts what comes.
+func (c *line) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.l.read.Add(int64(n))
+	return n, err
+}
+
+// Write counts what goes.
+func (c *line) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.l.written.Add(int64(n))
+	return n, err
 }
 
 // NetConn lets go-redis see the connection itself.

@@ -96,6 +96,7 @@ func New(c *Clients, keys Keys, o Options) (*Store, error) {
 		Name: "routex_store_errors_total",
 		Help: "Redis calls that failed, by class (timeout, refused, loading, readonly, oom, noperm, cluster, other).",
 	}, []string{"class"})
+	c.export(o.Reg)
 	for _, class := range errorClasses {
 		s.errors.WithLabelValues(class)
 	}

@@ -36,6 +36,8 @@ var metrics = map[string]metric{
 	"routex_source_loads_total":           {labels: []string{"result"}},
 	"routex_source_triggers_mended_total": {},
 	"routex_source_load_duration_seconds": {histogram: true},
+	"routex_store_bytes_total":            {labels: []string{"direction"}},
+	"routex_store_commands_total":         {},
 	"routex_store_errors_total":           {labels: []string{"class"}},
 	"routex_convergence_seconds":          {histogram: true},
 	"routex_http_requests_total":          {labels: []string{"route", "code"}},
