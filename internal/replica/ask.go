@@ -33,6 +33,7 @@ type asker struct {
 // ask is one kind's need.
 type ask struct {
 	why  string
+	held bool // what Redis holds cannot be taken
 	open bool // it is needed now; else it may come back, and must not ask afresh
 	born time.Time
 	next time.Time // zero: it was never asked for
@@ -43,12 +44,15 @@ func newAsker(o Options) *asker {
 	return &asker{call: o.NeedWarm, role: o.Role, lead: o.InvalidWait, wake: newFlag(), random: o.Random, asks: map[snapshot.Kind]*ask{}}
 }
 
-// need says why a kind has to be warmed now, "" for not at all. settled says that
-// it is as it should be: a later need is a new one.
+// need says why a kind has to be warmed now, "" for not at all.
 type need struct {
 	kind    snapshot.Kind
 	why     string
-	settled bool
+	settled bool // it is as it should be: a later need is a new one
+	// held says that what Redis holds cannot be taken. When the warm that was asked
+	// for brings more of that it is the same need: to ask at once again would go on
+	// for ever.
+	held bool
 }
 
 // set takes over the needs of all kinds at once: those that arose together are
@@ -72,13 +76,13 @@ func (a *asker) setLocked(n need) {
 	case n.why == "" && have != nil:
 		have.open = false
 	case n.why == "":
-	case have != nil && have.why == n.why:
-		if !have.open {
+	case have != nil && (have.why == n.why || (have.held && n.held)):
+		if have.why = n.why; !have.open {
 			have.open = true
 			a.wake.raise()
 		}
 	default:
-		a.asks[n.kind] = &ask{why: n.why, open: true, born: time.Now()}
+		a.asks[n.kind] = &ask{why: n.why, held: n.held, open: true, born: time.Now()}
 		a.wake.raise()
 	}
 }

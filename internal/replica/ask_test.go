@@ -107,6 +107,51 @@ func TestFollowersLeaveTheRefresherTheFirstAsk(t *testing.T) {
 	}
 }
 
+// TestARepairThatMendsNothingIsRare answers each ask with a publication that cannot
+// be used either, under a tag of its own: it raises the same alarm again.
+func TestARepairThatMendsNothingIsRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		var asked requests
+		var c *replica.Cache
+		rev := int64(1)
+		c = start(t, st, func(o *replica.Options) {
+			o.NeedWarm = func(kinds []snapshot.Kind, why string) {
+				asked.need(kinds, why)
+				time.AfterFunc(5*time.Millisecond, func() {
+					rev++
+					st.publish(rev, kinds...)
+					c.Ring()
+				})
+			}
+		})
+		asked.take()
+		st.set(func(f *fakeStore) { f.pullErr[snapshot.Channels] = snapshot.ErrInvalid })
+		rev++
+		st.publish(rev, snapshot.Channels)
+		c.Ring()
+		time.Sleep(time.Minute)
+		n := len(asked.get())
+		t.Logf("figure: no repair lasts: %d were asked for in a minute (bound 8)", n)
+		if n < 4 || n > 8 {
+			t.Errorf("%d repairs in a minute, want 4 to 8", n)
+		}
+		st.set(func(f *fakeStore) { clear(f.pullErr) })
+		time.Sleep(time.Minute)
+		if got, _, err := read(c, snapshot.Channels); err != nil || got.Stale {
+			t.Errorf("Read = %+v, %v; want what the next repair brought", got, err)
+		}
+		asked.take()
+		st.invalidate(snapshot.Channels)
+		c.Ring()
+		time.Sleep(100 * time.Millisecond)
+		if n := len(asked.get()); n != 1 {
+			t.Errorf("a need that is another one was asked for %d times, want at once", n)
+		}
+	})
+}
+
 func TestAFlappingRedisIsNoStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore()

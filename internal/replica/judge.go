@@ -206,7 +206,8 @@ func (c *Cache) settleLocked() (was, to snapshot.State, why string) {
 	needs := make([]need, len(b.slots))
 	for i := range b.slots {
 		s := &b.slots[i]
-		needs[i] = need{kind: s.kind, why: b.lack(s), settled: b.verdict(b.head, s) == equal}
+		v := b.verdict(b.head, s)
+		needs[i] = need{kind: s.kind, why: b.lack(s), settled: v == equal, held: v == held}
 		if tag, in := b.served(s); tag != s.told || in != s.toldIn {
 			s.told, s.toldIn = tag, in
 			c.reportNow.raise()
