@@ -66,10 +66,14 @@ func (s *Store) invalidate(ctx context.Context, b *voiding) (map[snapshot.Kind]s
 	if err != nil {
 		return nil, s.fault("invalidate", err)
 	}
-	tags := make(map[snapshot.Kind]snapshot.Tag, len(reply))
-	for i, tag := range reply {
+	tags := make(map[snapshot.Kind]snapshot.Tag, len(b.kinds))
+	if len(reply) == 0 {
+		return tags, nil
+	}
+	for i, tag := range reply[1:] {
 		tags[b.kinds[i]] = snapshot.Tag(tag)
 	}
+	s.voids.note(tags, number(reply[0]))
 	return tags, nil
 }
 
@@ -91,6 +95,35 @@ type voids struct {
 
 	mu      sync.Mutex
 	waiting *voiding // open to others; nil: there is none
+	newest  map[snapshot.Kind]voided
+}
+
+// voided is an invalidation of this process.
+type voided struct {
+	tag snapshot.Tag
+	at  int64 // in Unix ms of Redis's clock
+}
+
+func (v *voids) note(tags map[snapshot.Kind]snapshot.Tag, at int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.newest == nil {
+		v.newest = make(map[snapshot.Kind]voided, len(snapshot.Kinds))
+	}
+	for kind, tag := range tags {
+		v.newest[kind] = voided{tag, at}
+	}
+}
+
+// since is when this process made an invalidation; 0 if it was not the newest of
+// that kind, or another's.
+func (v *voids) since(kind snapshot.Kind, tag snapshot.Tag) int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if have := v.newest[kind]; have.tag == tag {
+		return have.at
+	}
+	return 0
 }
 
 // longestReason bounds the reasons of a group, in bytes, but for the last.

@@ -6,8 +6,8 @@
 -- ARGV[4]  how much to add to invalidationCount
 -- ARGV[5…] the kinds, in the order of their metas
 --
--- Returns the new tags in the order of the kinds, or an empty list when there
--- is no head: then nothing is current anyway.
+-- Returns Redis's time in Unix ms and the new tags in the order of the kinds, or
+-- an empty list when there is no head: then nothing is current anyway.
 local function is(key, want) return redis.call('TYPE', key)['ok'] == want end
 
 -- Nothing is written before all is read: Redis does not undo a script.
@@ -24,7 +24,8 @@ end
 if not is(KEYS[2], 'none') and not is(KEYS[2], 'hash') then redis.call('DEL', KEYS[2]) end
 if tonumber(ARGV[4]) > 0 then redis.pcall('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
 if not known then return {} end
-local tags = {}
+local time = redis.call('TIME')
+local tags = {string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))}
 for i = 5, #ARGV do
   local tag = string.format('%.0f', versions[i] + 1) .. '-invalid'
   redis.call('HSET', KEYS[1], ARGV[i], tag)

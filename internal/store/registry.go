@@ -155,7 +155,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 		lost := s.seen.lost(beats, live, s.o.LiveFor)
 		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
 		for _, info := range live {
-			if serves(info, tags, head.Incarnation) {
+			if s.serves(info, beats.at[info.ID], tags, head.Incarnation) {
 				r.Applied++
 			} else {
 				r.Laggards = append(r.Laggards, info.ID)
@@ -173,8 +173,10 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 	}
 }
 
-// serves reports whether info carries tags, or newer ones of that data set.
-func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag, incarnation string) bool {
+// serves reports whether info, of that heartbeat, carries tags, or newer ones of
+// that data set. A failover may lose an invalidation, and the next one gets its
+// tag again: who reported before it has not heard of it.
+func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, tags map[string]snapshot.Tag, incarnation string) bool {
 	for name, want := range tags {
 		if name == snapshot.ConfigTag {
 			if info.Config < number(string(want)) {
@@ -182,8 +184,12 @@ func serves(info snapshot.ReplicaInfo, tags map[string]snapshot.Tag, incarnation
 			}
 			continue
 		}
-		have, in := info.Tags[snapshot.Kind(name)], info.In[snapshot.Kind(name)]
+		kind := snapshot.Kind(name)
+		have, in := info.Tags[kind], info.In[kind]
 		if have != want && (in != incarnation || have.Version() <= want.Version()) {
+			return false
+		}
+		if have == want && want.Invalidated() && beat < s.voids.since(kind, want) {
 			return false
 		}
 	}

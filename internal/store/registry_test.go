@@ -247,6 +247,35 @@ func TestReceiptDoesNotNameOneThatLeftBeforeTheOthersJoined(t *testing.T) {
 	}
 }
 
+// TestReceiptForAnInvalidationThatComesAgain has a failover lose an invalidation
+// of which a replica had reported, and another one get the same tag.
+func TestReceiptForAnInvalidationThatComesAgain(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	f.raw.HSet(ctx, f.Keys().Head(), "incarnation", "i", "channels", "5-aaaaaaaa")
+	void := func() map[string]snapshot.Tag {
+		tags, err := f.Invalidate(ctx, []snapshot.Kind{snapshot.Channels}, "test", 1)
+		if err != nil || tags[snapshot.Channels] != "6-invalid" {
+			t.Fatalf("Invalidate() = %v, %v", tags, err)
+		}
+		return map[string]snapshot.Tag{"channels": tags[snapshot.Channels]}
+	}
+	for _, again := range []bool{false, true} {
+		tags := void()
+		if !again {
+			if err := f.Report(ctx, replica("r1", "6-invalid")); err != nil {
+				t.Fatal(err)
+			}
+			f.raw.HSet(ctx, f.Keys().Head(), "channels", "5-aaaaaaaa") // lost
+			time.Sleep(2 * time.Millisecond)                           // another moment of Redis's clock
+		}
+		r, err := f.Receipt(ctx, tags, 0)
+		if want := !again; err != nil || (r.Applied == 1) != want {
+			t.Errorf("again %v: receipt is %+v, %v; want it applied: %v", again, r, err, want)
+		}
+	}
+}
+
 // TestBreakersAreListed reports more than a replica may, then none, and a list
 // that is none.
 func TestBreakersAreListed(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // again.
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
-	(*sim).rowsLostUnasked,
+	(*sim).rowsLostUnasked, (*sim).invalidatedAgain,
 }
 
 // begin plays a scene in every second run.
@@ -216,4 +216,23 @@ func (s *sim) rowsLostUnasked() {
 	s.source.change(2)
 	s.warm(p, false, snapshot.Kinds)
 	s.drive(s.answered)
+}
+
+// invalidatedAgain has Redis lose an invalidation of which all have reported, and
+// another one get its tag before a replica that has looked reports again.
+func (s *sim) invalidatedAgain() {
+	const analytics = 3 // of what invalidate knows
+	p, other := s.procs[1], s.procs[0]
+	was, version := p.cache.Current().Snapshot(snapshot.Analytics).Tag, s.master.data.ledger.versions[snapshot.Analytics.Index()]
+	s.invalidate(other, analytics)
+	s.drive(s.answered)
+	s.tell("invalidation lost", "", nil)
+	s.master.data.begin()
+	s.master.data.command([]string{"hset", keys.Head(), string(snapshot.Analytics), string(was)})
+	s.master.data.ledger.versions[snapshot.Analytics.Index()] = version
+	s.referee.lost()
+	p.hear("")
+	s.drive(func() bool { return !p.cache.Current().Stale(snapshot.Analytics) }, p)
+	s.invalidate(other, analytics)
+	s.drive(s.answered, other)
 }
