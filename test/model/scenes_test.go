@@ -223,9 +223,16 @@ func (s *sim) rowsLostUnasked() {
 func (s *sim) invalidatedAgain() {
 	const analytics = 3 // of what invalidate knows
 	p, other := s.procs[1], s.procs[0]
-	was, version := p.cache.Current().Snapshot(snapshot.Analytics).Tag, s.master.data.ledger.versions[snapshot.Analytics.Index()]
+	at := func(key string) snapshot.Tag {
+		return snapshot.Tag(text(s.master.data.command([]string{"hget", key, string(snapshot.Analytics)})))
+	}
+	was, version := at(keys.Head()), s.master.data.ledger.versions[snapshot.Analytics.Index()]
 	s.invalidate(other, analytics)
-	s.drive(s.answered)
+	s.drive(func() bool { return at(keys.Head()).Invalidated() }, other)
+	for _, q := range s.procs {
+		q.hear("")
+		s.drive(func() bool { return at(keys.Replica(q.id)).Invalidated() }, q)
+	}
 	s.tell("invalidation lost", "", nil)
 	s.master.data.begin()
 	s.master.data.command([]string{"hset", keys.Head(), string(snapshot.Analytics), string(was)})
