@@ -123,7 +123,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 		return nil, err
 	}
 	a.closers = append(a.closers, a.db.Close)
-	if err := a.connect(); err != nil {
+	if err := a.connect(keyring); err != nil {
 		return nil, err
 	}
 	if err := a.assemble(); err != nil {
@@ -160,7 +160,7 @@ func (a *App) measure() {
 }
 
 // connect prepares Redis, and starts the embedded one if none is named.
-func (a *App) connect() error {
+func (a *App) connect(keyring *snapshot.Keyring) error {
 	url := a.settings.RedisURL
 	if url == "" {
 		server, err := embedded.Start("127.0.0.1:0")
@@ -180,7 +180,9 @@ func (a *App) connect() error {
 		return err
 	}
 	a.closers = append(a.closers, a.clients.Close)
-	a.store, err = store.New(a.clients, keys, store.Options{By: a.settings.ReplicaID, BurstCeiling: a.settings.BurstCeiling, Log: a.log, Reg: a.reg})
+	a.store, err = store.New(a.clients, keys, store.Options{
+		By: a.settings.ReplicaID, BurstCeiling: a.settings.BurstCeiling, Keyring: keyring, Log: a.log, Reg: a.reg,
+	})
 	return err
 }
 
@@ -206,7 +208,8 @@ func (a *App) assemble() (err error) {
 		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Guards: guards(s), Role: a.role,
 		Compile: Compile(a.balancer), Installed: a.installed, Invalidated: a.invalidated, Breakers: a.breakers,
 		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig, Progress: a.store.Progress,
-		Log: a.log, Reg: a.reg,
+		Hint: a.store.Hint,
+		Log:  a.log, Reg: a.reg,
 	}); err != nil {
 		return err
 	}

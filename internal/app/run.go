@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/routex/cachewarmer/internal/lease"
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
 // closeWithin bounds the goodbyes after the drain: giving locks back, leaving the
@@ -173,9 +174,9 @@ func (a *App) drain() {
 }
 
 // heard is the bell: look, and if the refresher left, stand for its place.
-func (a *App) heard(event string) {
-	a.cache.Ring()
-	if event == "released" || event == "left" {
+func (a *App) heard(b snapshot.Bell) {
+	a.cache.Hear(b)
+	if b.Event == "released" || b.Event == "left" {
 		a.leader.Kick()
 	}
 }

@@ -84,6 +84,9 @@ type Options struct {
 	// asked once, in a start at which neither Redis nor the source gives any. nil:
 	// there is none.
 	Restore func() (map[snapshot.Kind]*snapshot.Snapshot, time.Time, error)
+	// Hint opens the hint of a bell, and fails for one that nobody of the fleet has
+	// made. It must not block. nil: hints are not used.
+	Hint func(sealed string) (*snapshot.Hint, error)
 	// OnConfig is told that the fleet's config has another version, until
 	// SetConfig has brought it. One call at a time, on a goroutine of its own.
 	OnConfig func(ctx context.Context, version int64)
@@ -113,6 +116,8 @@ type Cache struct {
 	view atomic.Pointer[View] // what readers may use; nil: nothing
 
 	bell      flag // look
+	confirm   flag // look a little later
+	hints     chan string
 	pullNow   flag // the head names something we do not have
 	sourceNow flag // it may be time to read the source
 	reportNow flag // what the registry says of us is out of date
@@ -157,7 +162,7 @@ func New(st Store, o Options) (*Cache, error) {
 	o.Guards = o.Guards.WithDefaults()
 	c := &Cache{
 		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o), diary: newDiary(),
-		bell: newFlag(), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),
+		bell: newFlag(), confirm: newFlag(), hints: make(chan string, hintQueue), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),
 		turn:   make(chan struct{}, 1),
 		book:   newBook(o.Random),
 		counts: &counts{stale: make([]atomic.Int64, len(snapshot.Kinds))},
@@ -178,7 +183,7 @@ func (c *Cache) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	for _, loop := range []func(context.Context){
-		c.pullLoop, c.sourceLoop, c.restoreLoop, c.reportLoop, c.configLoop, c.expiryLoop, c.asker.run,
+		c.hintLoop, c.pullLoop, c.sourceLoop, c.restoreLoop, c.reportLoop, c.configLoop, c.expiryLoop, c.asker.run,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}

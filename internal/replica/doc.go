@@ -1,5 +1,6 @@
 // Package replica keeps this process's own copy (L1) of what the fleet shares.
 //
+//	hint ──────────────────────────────fits──────────────────────────────▶ build ──▶ install
 //	start, bell, poll ──▶ look ──head──▶ compare ──differs──▶ pull ──▶ build ──▶ install ──▶ Current, Read
 //	                       │                │                             ▲          │
 //	                       │                └─no content──▶ NeedWarm      │          └──▶ registry
@@ -13,6 +14,8 @@
 //   - A view agrees with one head. Kinds of which that head has nothing to give
 //     (invalid, missing, unusable, older than what is here) keep their last good
 //     copy, carry a mark, and do not hold back the others.
+//   - A hint, which a bell may carry, is a pull that asks Redis for nothing: it counts
+//     if it was sealed by the fleet and begins exactly at what is here.
 //   - A lost bell costs at most one Poll. How long ago the view was last proved
 //     equal to the head is measured, and is the moment that look started.
 //   - No kind ever goes back to an earlier snapshot.Order than it has served.

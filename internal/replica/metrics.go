@@ -22,7 +22,10 @@ type counts struct {
 	stale   []atomic.Int64
 	bells   atomic.Int64
 	gaps    atomic.Int64
-	_       [64]byte
+
+	hintsApplied, hintsIgnored atomic.Int64
+
+	_ [64]byte
 }
 
 func (n *counts) staleAll() (sum int64) {
@@ -41,6 +44,9 @@ type metrics struct {
 func (m *metrics) pulled(cause, result string) {
 	m.pulls.WithLabelValues(cause, result).Inc()
 }
+
+const hintsHelp = "Bells that carried the change itself, by result: applied (served at once, and proved by the look that follows), " +
+	"ignored (it does not begin where the copy stands, or nobody of the fleet made it: looked for and pulled, as without it)."
 
 var results = []string{"ok", "overtaken", "floor", "build", "invalid", "unknown", "error"}
 
@@ -63,6 +69,9 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 	}
 	counter("routex_replica_bells_total", "Bells received, including those for a gap.", nil, c.counts.bells.Load)
 	counter("routex_replica_gaps_total", "Times in which bells may have been lost: reconnects and resubscriptions.", nil, c.counts.gaps.Load)
+	for result, read := range map[string]func() int64{"applied": c.counts.hintsApplied.Load, "ignored": c.counts.hintsIgnored.Load} {
+		counter("routex_replica_hints_total", hintsHelp, prometheus.Labels{"result": result}, read)
+	}
 	for result, read := range map[string]func() int64{
 		"hit": c.counts.hits.Load, "miss": c.counts.awaited.Load, "stale": c.counts.staleAll,
 		"refused": c.counts.refused.Load, "source": c.counts.source.Load,

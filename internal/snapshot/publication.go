@@ -36,12 +36,14 @@ type Publication struct {
 	Lock        string // exact value of the warm lock while it is ours
 	Attempt     string // id of this publication; sent again it counts as done
 	Incarnation string // of the head the warm saw, "" for none
-	Load        int64  // number of the load it rests on
-	Changes     []Change
-	Reason      string
-	Background  bool          // counts as a background refresh
-	Changed     bool          // follows a change in the source: counts as an invalidation
-	Took        time.Duration // of the warm so far
+	// Tags are those of all kinds in that head. nil: the bell carries no hint.
+	Tags       map[Kind]Tag
+	Load       int64 // number of the load it rests on
+	Changes    []Change
+	Reason     string
+	Background bool          // counts as a background refresh
+	Changed    bool          // follows a change in the source: counts as an invalidation
+	Took       time.Duration // of the warm so far
 }
 
 // Published is what a publication brought in.

@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
 // Deadlines of the subscription. go-redis's own health check writes a PING and
@@ -26,12 +29,11 @@ const (
 )
 
 // Listen keeps a subscription to the bell until ctx ends, and returns nil
-// then. ring runs for each message, with its event's name, "" for a message
-// that is none of ours; gap for each (re)subscription and each
+// then. ring runs for each message; gap for each (re)subscription and each
 // break, after which anything may have been missed. Both must not block: they
 // run on the reading goroutine. With Sentinels it also sees to it that no
 // connection of this process stays with a server that is the master no more.
-func (s *Store) Listen(ctx context.Context, ring func(event string), gap func()) error {
+func (s *Store) Listen(ctx context.Context, ring func(snapshot.Bell), gap func()) error {
 	var masters sync.WaitGroup
 	defer masters.Wait()
 	if s.c.masters != nil {
@@ -76,7 +78,7 @@ var errSilent = errors.New("the server is silent")
 
 // subscribe hears the bell until the subscription breaks, falls silent, or ctx
 // ends. It reports whether the server had confirmed it.
-func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func()) (confirmed bool, err error) {
+func (s *Store) subscribe(ctx context.Context, ring func(snapshot.Bell), gap func()) (confirmed bool, err error) {
 	b := &subscription{PubSub: s.c.Bell.Subscribe(ctx), suspect: func() { s.c.suspect(ctx) }, pinged: s.c.pinged, left: s.seen.forget, began: time.Now()}
 	dial, cancel := context.WithTimeout(ctx, openWithin)
 	defer cancel()
@@ -89,7 +91,7 @@ func (s *Store) subscribe(ctx context.Context, ring func(event string), gap func
 }
 
 // read reads the subscription until its end.
-func (b *subscription) read(ctx context.Context, ring func(event string), gap func()) (err error) {
+func (b *subscription) read(ctx context.Context, ring func(snapshot.Bell), gap func()) (err error) {
 	// Without a deadline: a read that times out midway would leave half a message
 	// behind. But with an end: go-redis dials again before it reports a break.
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -114,29 +116,48 @@ func (b *subscription) read(ctx context.Context, ring func(event string), gap fu
 			b.confirmed.Store(true)
 			gap()
 		case *redis.Message:
-			event, by := eventOf(msg.Payload)
-			if event == "left" {
+			bell, by := bellOf(msg.Payload)
+			if bell.Event == "left" {
 				b.left(by)
 			}
-			ring(event)
+			ring(bell)
 		}
 	}
 }
 
-// longestEvent bounds what is parsed of a message; ours are far shorter.
+// longestEvent bounds what is read of a message; ours are no longer.
 const longestEvent = 8 << 10
 
-// eventOf returns the name of a message's event, and whose it is. Whoever may
-// publish may write anything there; it means "look" all the same.
-func eventOf(payload string) (event, by string) {
+// hintMark is where a hint begins. The script puts it last, so that the rest is
+// short to parse.
+const hintMark = `,"hint":"`
+
+// bellOf returns what a message says, and who says it. Whoever may publish may
+// write anything there; it means "look" all the same, and whether a hint is one
+// its seal tells.
+func bellOf(payload string) (b snapshot.Bell, by string) {
+	if len(payload) > longestEvent {
+		return b, ""
+	}
+	if rest, hint, ok := strings.Cut(payload, hintMark); ok {
+		if hint, ok = strings.CutSuffix(hint, `"}`); ok && strings.IndexFunc(hint, notInHint) < 0 {
+			payload, b.Hint, b.Hinted = rest+"}", hint, true
+		}
+	}
 	var m struct {
 		Event string `json:"event"`
 		By    string `json:"by"`
 	}
-	if len(payload) > longestEvent || json.Unmarshal([]byte(payload), &m) != nil {
-		return "", ""
+	if json.Unmarshal([]byte(payload), &m) != nil {
+		return snapshot.Bell{}, ""
 	}
-	return m.Event, m.By
+	b.Event = m.Event
+	return b, m.By
+}
+
+// notInHint reports whether r is none of the letters that a hint is written in.
+func notInHint(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_'
 }
 
 // watch pings the server and closes the subscription when the server has been

@@ -21,7 +21,7 @@ func listen(t *testing.T, f *fixture) (rings, gaps *atomic.Int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- f.Listen(ctx, func(string) { rings.Add(1) }, func() { gaps.Add(1) })
+		done <- f.Listen(ctx, func(snapshot.Bell) { rings.Add(1) }, func() { gaps.Add(1) })
 	}()
 	t.Cleanup(func() {
 		began := time.Now()
@@ -109,11 +109,13 @@ func FuzzEventOf(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", `{"event":"released","by":"r1"}`, `{"event":7}`, `{"event":"a"}{"event":"b"}`, `[`, "\x00\xff",
 		`{"event":"` + strings.Repeat("x", 9<<10) + `"}`, strings.Repeat("[", 8000), `{"EVENT":"left"}`,
+		`{"event":"published","by":"r1","hint":"aGludA"}`, "{\"event\":\"left\",\"hint\":\"\x01\"}", `{"event":"left","hint":"a""}`, `{"event":"a,"hint":"b"}`,
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, payload string) {
-		event, _ := store.EventOf(payload)
+		bell, _ := store.BellOf(payload)
+		event := bell.Event
 		if len(event) > 8<<10 || (event != "" && !json.Valid([]byte(payload))) {
 			t.Errorf("%.100q is the event %.100q", payload, event)
 		}

@@ -11,6 +11,8 @@
 --                         lineage of a kind is another than before, or is not known
 --            channel, by, reason, load, background ("1" or ""), changed ("1" or "")
 --            tookMs       how long the warm took, budget: bytes kept in changes
+--            hint         what the bell carries, "" for nothing; only if the head of
+--            others       kinds that are not of the request, is at these tags
 --            kinds[]      name, mode, expect, tag, base, version, digest, count,
 --                         bytes, lineage, revision, schema, quarantined, had,
 --                         sets, removes, entryBytes, unpin, replace
@@ -181,6 +183,12 @@ local function record(changes, k, set, removed, prev)
   end
 end
 
+-- What another data set begins with, or a head that moved elsewhere, no hint tells.
+local hint = another and '' or req.hint or ''
+for name, tag in pairs(req.others or {}) do
+  if (current[name] or '') ~= tag then hint = '' end
+end
+
 local arg = 2
 for i, k in ipairs(req.kinds) do
   local snapshot, meta, changes, pin, stage = keysOf(i)
@@ -218,7 +226,18 @@ for i, k in ipairs(req.kinds) do
     arg = arg + 3
     redis.call('HSET', KEYS[1], k.name, k.tag)
     current[k.name] = k.tag
-    redis.pcall('PUBLISH', req.channel, cjson.encode({event = 'published', kind = k.name, tag = k.tag, by = req.by, reason = req.reason}))
+  end
+end
+
+-- Bells come when all is written: who hears a hint hears what Redis holds. It goes
+-- with the first one; those that follow say by an empty hint that they were hinted at.
+local hinted = hint ~= ''
+for _, k in ipairs(req.kinds) do
+  if k.mode ~= 'touch' then
+    local bell = cjson.encode({event = 'published', kind = k.name, tag = k.tag, by = req.by, reason = req.reason})
+    if hinted then bell = string.sub(bell, 1, -2) .. ',"hint":"' .. hint .. '"}' end
+    redis.pcall('PUBLISH', req.channel, bell)
+    hint = ''
   end
 end
 

@@ -24,8 +24,13 @@ type request struct {
 	Changed     string        `json:"changed"`
 	TookMs      string        `json:"tookMs"`
 	Budget      string        `json:"budget"`
+	Hint        string        `json:"hint"`
+	Others      tags          `json:"others"`
 	Kinds       []requestKind `json:"kinds"`
 }
+
+// tags are those of kinds; an empty list of them is an object, too.
+type tags = map[snapshot.Kind]snapshot.Tag
 
 // requestKind is one element of the request's kinds; numbers are decimal text,
 // for Lua's own cannot hold them all. What is left out is nothing that the script
@@ -95,6 +100,7 @@ func (s *Store) prepare(ctx context.Context, p snapshot.Publication, floor map[s
 		}
 		r.Kinds = append(r.Kinds, k)
 	}
+	r.Hint, r.Others = s.hint(p, r.Kinds, out.result)
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w", err)

@@ -55,8 +55,11 @@ type Options struct {
 	LiveFor       time.Duration // a replica silent for longer is not live; 10 s
 	RefusedLength int64         // refused candidates kept for each kind; 50
 	BurstCeiling  time.Duration // how long an invalidation may wait for others; 0: none does
-	Log           *slog.Logger  // slog.Default()
-	Reg           prometheus.Registerer
+	// Keyring seals the hints that bells carry. nil: there are none, and those of
+	// others are not read.
+	Keyring *snapshot.Keyring
+	Log     *slog.Logger // slog.Default()
+	Reg     prometheus.Registerer
 }
 
 // Store is one process's view of the fleet's Redis. It is safe for concurrent

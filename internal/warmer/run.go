@@ -80,7 +80,7 @@ func (r *run) once(ctx context.Context, held string) error {
 	}
 	if len(changes) > 0 {
 		err = r.publish(ctx, snapshot.Publication{
-			Lock: held, Attempt: r.attempt, Incarnation: head.Incarnation, Load: load, Changes: changes,
+			Lock: held, Attempt: r.attempt, Incarnation: head.Incarnation, Tags: head.Tags, Load: load, Changes: changes,
 			Reason: r.req.Reason, Background: r.req.Background, Changed: r.req.Changed, Took: time.Since(began),
 		})
 	}

@@ -53,11 +53,21 @@ func (r *rig) dial(id string) *store.Store {
 	if err != nil {
 		r.tb.Fatal(err)
 	}
-	st, err := store.New(clients, keys, store.Options{By: id, Log: silent})
+	st, err := store.New(clients, keys, store.Options{By: id, Keyring: keyring(r.tb), Log: silent})
 	if err != nil {
 		r.tb.Fatal(err)
 	}
 	return st
+}
+
+// keyring is the fleet's.
+func keyring(tb testing.TB) *snapshot.Keyring {
+	tb.Helper()
+	k, err := snapshot.NewKeyring("bench", snapshot.Key{ID: "k", Bytes: make([]byte, snapshot.KeyBytes)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
 }
 
 // publish brings whole sets in.
@@ -99,7 +109,7 @@ func (r *rig) send(changes ...snapshot.Change) snapshot.Tag {
 		}
 	}
 	out, err := r.st.Publish(ctx, snapshot.Publication{
-		Lock: "bench", Attempt: strconv.FormatInt(r.moves, 10), Incarnation: head.Incarnation, Load: r.moves, Changes: changes, Reason: "bench",
+		Lock: "bench", Attempt: strconv.FormatInt(r.moves, 10), Incarnation: head.Incarnation, Tags: head.Tags, Load: r.moves, Changes: changes, Reason: "bench",
 	})
 	if err != nil {
 		r.tb.Fatal(err)
@@ -115,7 +125,7 @@ func (r *rig) follow(installed func(*replica.View), build replica.Build) *replic
 	r.members++
 	id := fmt.Sprint("replica-", r.members)
 	st := r.dial(id)
-	o := replica.Options{ID: id, Log: silent, Installed: installed, Builder: build}
+	o := replica.Options{ID: id, Log: silent, Installed: installed, Builder: build, Hint: st.Hint}
 	if build == nil {
 		o.Compile = compile(r.tb)
 	}
@@ -125,7 +135,7 @@ func (r *rig) follow(installed func(*replica.View), build replica.Build) *replic
 	}
 	run(r.tb, c.Run)
 	run(r.tb, func(ctx context.Context) error {
-		return st.Listen(ctx, func(string) { c.Ring() }, c.RingGap)
+		return st.Listen(ctx, c.Hear, c.RingGap)
 	})
 	return c
 }
