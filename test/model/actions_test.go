@@ -33,6 +33,7 @@ const (
 	slowness
 	partitions
 	blindness
+	forgeries
 	allFaults swarm = 1<<iota - 1
 )
 
@@ -104,7 +105,7 @@ func (s *sim) deliver(i int) {
 		return
 	}
 	s.tell("bell", b.to.id, nil)
-	b.to.hear(b.event)
+	b.to.hear(b.Bell)
 	s.settle()
 }
 
@@ -243,6 +244,8 @@ func (s *sim) happen(x, n int) {
 		s.disturb(n)
 	case x < 122 && s.swarm.has(lostBells):
 		s.bellFault(n)
+	case x < 126 && s.swarm.has(forgeries):
+		s.forge(n)
 	case x < 132 && s.swarm.has(glitches):
 		s.source.glitch = n % 4
 	case x < 174:

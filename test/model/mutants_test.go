@@ -88,6 +88,22 @@ var mutants = []mutant{
 	{"invalid", "a copy that was heard to be invalid", []edit{{"replica/book.go", "\t\ts.dirty++\n", "\n"}}},
 	{"one head", "kinds of two heads in one view", []edit{{"replica/install.go", "\t\t\t\twhole = false\n", "\t\t\t\twhole = whole && true\n"}}},
 	{"marks", "a copy that is good again before the others", []edit{{"replica/judge.go", "s.outdated && pulling", "s.outdated && pulling && false"}}},
+	{"hint's seal", "a change that whoever rings bells has made up", []edit{{"store/hint.go", "s.o.Keyring.OpenBytes(hintLabel, box)", "box, error(nil)"}}},
+	{"hint's base", "a change onto another head than its own", []edit{{
+		"replica/hint.go", "if s.damaged || (s.snap != nil && (s.tag() == \"\" || s.tag() != h.Before[s.kind])) {", "if s.damaged {",
+	}}},
+	{"hint's digest", "a change onto another copy than its own", []edit{
+		{"replica/hint.go", "s.tag() != h.Before[s.kind])", "s.tag() != h.Before[s.kind] && s.kind != h.Steps[0].Kind)"},
+		{"replica/hint.go", "if set.Digest() != s.Meta.Digest || set.Len() != s.Meta.Count {", "if false {"},
+	}},
+	{"hint's data set", "a change of another data set", []edit{
+		{"replica/hint.go", " || b.head.Incarnation != h.Incarnation {", " {"},
+		{"replica/hint.go", "case s.snap == nil || s.incarnation != h.Incarnation:", "case s.snap == nil:"},
+		{"replica/hint.go", "case m.Order.Compare(s.floor) < 0 || ", "case "},
+	}},
+	{"hint's dirty", "a change onto what was heard to be invalid", []edit{{"replica/hint.go", "case !s.good() || ", "case "}}},
+	{"hint's floor", "a change that is older than the copy", []edit{{"replica/hint.go", "case m.Order.Compare(s.floor) < 0 || ", "case "}}},
+	{"hint's others", "a change beside a kind that moved meanwhile", []edit{{publishLua, "  if (current[name] or '') ~= tag then hint = '' end\n", "\n"}}},
 	{"no head", "a Redis without a head taken for one", []edit{
 		{"replica/book.go", "\tcase !h.Known():\n\t\treturn unknown\n", ""},
 		{"replica/book.go", "\tif !h.Known() {\n\t\treturn false\n\t}\n", ""},

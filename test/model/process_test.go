@@ -111,7 +111,9 @@ var keys = must(store.NewKeys("m"))
 
 func (p *process) assemble() {
 	w := p.wires
-	o := store.Options{By: p.id, Log: silent, LiveFor: liveFor, DeltaRecords: 3, ChangesBytes: 1200, RefusedLength: 3, BurstCeiling: burstCeiling}
+	o := store.Options{
+		By: p.id, Keyring: keyring, Log: silent, LiveFor: liveFor, DeltaRecords: 3, ChangesBytes: 1200, RefusedLength: 3, BurstCeiling: burstCeiling,
+	}
 	p.store = must(store.New(&store.Clients{
 		Command: w.command.client, Look: w.command.client, Bulk: w.bulk.client, Bell: w.command.client,
 	}, keys, o))
@@ -125,7 +127,7 @@ func (p *process) assemble() {
 	guards := snapshot.Guards{MinForShrink: 5} // more than there are rules: they have the guard "empty" alone
 	p.cache = must(replica.New(follows, replica.Options{
 		ID: p.id, Poll: pollEvery, Heartbeat: time.Second, MaxUnverified: 10 * time.Second, Guards: guards, Role: p.role,
-		Builder: p.build, NeedWarm: p.need, LoadSource: p.loadSource, OnConfig: p.fetchConfig, Log: silent, Random: p.sim.chance,
+		Builder: p.build, NeedWarm: p.need, LoadSource: p.loadSource, OnConfig: p.fetchConfig, Hint: follows.Hint, Log: silent, Random: p.sim.chance,
 		Installed: func(v *replica.View) { p.warmer.Heard(v.Snapshot) },
 	}))
 	p.warmer = must(warmer.New(reader{p}, p.store, underLock{p}, serving{p.cache}, warmer.Options{

@@ -313,6 +313,8 @@ type eye struct {
 	seen    *replica.View
 	floor   [4]snapshot.Order
 	head    [4]snapshot.Tag // as it last heard
+	in      string          // the data set that it is of
+	since   []tags          // and what the head became, by the hints heard since
 	known   bool
 	void    [4]uint64       // mark of when it heard that a kind is invalid; 0: no
 	voided  [4]snapshot.Tag // what it heard then
@@ -360,13 +362,15 @@ func (r *referee) heardHead(g *gate) {
 		return // foreign
 	}
 	var now [4]snapshot.Tag
-	e.known = false
+	e.known, e.in, e.since = false, "", nil
 	for j := 0; j+1 < len(flat); j += 2 {
 		name := text(flat[j])
 		if i := snapshot.Kind(name).Index(); i >= 0 {
 			now[i] = snapshot.Tag(text(flat[j+1]))
 		}
-		e.known = e.known || name == "incarnation"
+		if name == "incarnation" {
+			e.known, e.in = true, text(flat[j+1])
+		}
 	}
 	for i, tag := range now {
 		if tag.Invalidated() && tag != e.head[i] {
@@ -420,6 +424,9 @@ func (r *referee) examine(p *process) {
 	if fresh {
 		r.content(p, v)
 		r.oneHead(p, v)
+		if len(e.since) > 0 && serves(v, e.head) != "" && serves(v, e.since[len(e.since)-1]) == "" {
+			r.s.pool.hints++
+		}
 	}
 	if ready, why := p.cache.Ready(); ready && why == "" {
 		r.freshness(p, v)
@@ -497,11 +504,27 @@ func (r *referee) freshness(p *process, v *replica.View) {
 	if !p.eye.known {
 		r.s.fail("%s calls itself fresh, and the last it heard is that there is no head", p.id)
 	}
-	for i, kind := range kinds {
-		if snap := v.Snapshot(kind); snap == nil || snap.Tag != p.eye.head[i] {
-			r.s.fail("%s calls itself fresh, and does not serve the %s %q that it heard of", p.id, kind, p.eye.head[i])
+	for _, head := range p.eye.since {
+		if serves(v, head) == "" {
+			return
 		}
 	}
+	if kind := serves(v, p.eye.head); kind != "" {
+		r.s.fail("%s calls itself fresh, and does not serve the %s %q that it heard of", p.id, kind, p.eye.head[kind.Index()])
+	}
+}
+
+// tags are those of a head.
+type tags = [4]snapshot.Tag
+
+// serves names a kind of which v has another copy than head says.
+func serves(v *replica.View, head tags) snapshot.Kind {
+	for i, kind := range kinds {
+		if snap := v.Snapshot(kind); snap == nil || snap.Tag != head[i] {
+			return kind
+		}
+	}
+	return ""
 }
 
 // enters notes that p works under the warm lock.

@@ -36,18 +36,18 @@ func TestModel(t *testing.T) {
 		work(t)
 		return
 	}
-	// A run has about 1,800 steps, most of them of its scene and its rest: this makes a million.
+	// A run has about 1,600 steps, most of them of its scene and its rest: this makes a million.
 	const least = 1_000_000
-	runs, bar, within := 640, least, 8*time.Minute
+	runs, bar, within := 760, least, 8*time.Minute
 	if long := testkit.Long(); long > 0 { // a billion, or what the time is enough for
-		runs, bar, within = 870*runs, 1000*least, long*6/10
+		runs, bar, within = 850*runs, 1000*least, long*6/10
 	}
 	workers := runtime.NumCPU()
 	binary := build(t, "")
 	t.Logf("seed %d, commit %s", testkit.Seed(), testkit.Commit())
 	began := time.Now()
 	var wg sync.WaitGroup
-	var steps, tests atomic.Int64
+	var steps, tests, hints atomic.Int64
 	slices := (runs + workers*slice - 1) / (workers * slice)
 	for i := range workers {
 		wg.Go(func() {
@@ -63,6 +63,10 @@ func TestModel(t *testing.T) {
 					steps.Add(played)
 					tests.Add(ran)
 				}
+				if m := hintsForm.FindStringSubmatch(out); m != nil {
+					applied, _ := strconv.ParseInt(m[1], 10, 64)
+					hints.Add(applied)
+				}
 			}
 		})
 	}
@@ -72,6 +76,10 @@ func TestModel(t *testing.T) {
 		steps.Load(), tests.Load(), bar, took.Round(100*time.Millisecond), float64(steps.Load())/took.Seconds(), workers)
 	if steps.Load() < least && !t.Failed() {
 		t.Errorf("%d steps, want %d", steps.Load(), least)
+	}
+	t.Logf("figure: hints applied on the way: %d (bar: one in each run)", hints.Load())
+	if hints.Load() < tests.Load() && !t.Failed() {
+		t.Errorf("%d hints were applied in %d runs", hints.Load(), tests.Load())
 	}
 }
 
@@ -104,6 +112,7 @@ func TestASeedRepeatsItsRuns(t *testing.T) {
 
 var (
 	doneForm   = regexp.MustCompile(`played (\d+) steps in (\d+) runs`)
+	hintsForm  = regexp.MustCompile(`applied (\d+) hints`)
 	partedForm = regexp.MustCompile(`Original traceback \((after .*)`)
 	caughtForm = regexp.MustCompile(`(?:failed|panic) after (\d+) tests: (.*)`)
 )
@@ -115,6 +124,7 @@ func work(t *testing.T) {
 	var prints []string // of the first runs
 	defer func() {
 		t.Logf("played %d steps in %d runs", steps, tests)
+		t.Logf("applied %d hints", p.hints)
 		t.Logf("prints %s", strings.Join(prints, " "))
 	}()
 	rapid.Check(t, func(t *rapid.T) {

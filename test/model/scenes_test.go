@@ -13,7 +13,8 @@ import (
 // again.
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
-	(*sim).rowsLostUnasked, (*sim).invalidatedAgain,
+	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
+	(*sim).hintWithoutTheOneBefore,
 }
 
 // begin plays a scene in every second run.
@@ -230,7 +231,7 @@ func (s *sim) invalidatedAgain() {
 	s.invalidate(other, analytics)
 	s.drive(func() bool { return at(keys.Head()).Invalidated() }, other)
 	for _, q := range s.procs {
-		q.hear("")
+		q.hear(snapshot.Bell{})
 		s.drive(func() bool { return at(keys.Replica(q.id)).Invalidated() }, q)
 	}
 	s.tell("invalidation lost", "", nil)
@@ -238,7 +239,7 @@ func (s *sim) invalidatedAgain() {
 	s.master.data.command([]string{"hset", keys.Head(), string(snapshot.Analytics), string(was)})
 	s.master.data.ledger.versions[snapshot.Analytics.Index()] = version
 	s.referee.lost()
-	p.hear("")
+	p.hear(snapshot.Bell{})
 	s.drive(func() bool { return !p.cache.Current().Stale(snapshot.Analytics) }, p)
 	s.invalidate(other, analytics)
 	s.drive(s.answered, other)

@@ -50,8 +50,8 @@ type server struct {
 
 // bell is a message on its way to one replica.
 type bell struct {
-	to    *process
-	event string
+	to *process
+	snapshot.Bell
 }
 
 // pool keeps what is dear to make: clients and the interpreter.
@@ -59,6 +59,7 @@ type pool struct {
 	print uint64 // of all that happened, FNV-1a
 	lua   *interpreter
 	wires []*wires
+	hints int // that replicas have applied
 }
 
 // note adds to the print of what happened.
@@ -105,6 +106,7 @@ type sim struct {
 
 	flight  []*gate // sent, and neither answered nor dropped
 	bells   []bell
+	hints   []snapshot.Bell // that scripts have rung
 	wake    chan struct{}
 	asked   int // calls of people that are under way
 	refused int // refusals that were told of
@@ -284,13 +286,22 @@ func (s *sim) script(srv *server, g *gate, sha string, args []string) any {
 
 // ring sends a bell to everybody who listens to srv.
 func (s *sim) ring(srv *server, payload string) {
-	event := eventOf(payload)
-	if event == "refused" {
+	b := bellOf(payload)
+	if b.Event == "refused" {
 		s.refused++
 	}
+	if b.Hint != "" {
+		s.hints = append(s.hints, b)
+	}
+	s.send(srv, b)
+}
+
+// send sends a bell that a script has rung, or somebody else, to everybody who
+// listens to srv.
+func (s *sim) send(srv *server, b snapshot.Bell) {
 	for _, p := range s.procs {
 		if p != nil && p.server == srv {
-			s.bells = append(s.bells, bell{p, event})
+			s.bells = append(s.bells, bell{p, b})
 		}
 	}
 	if n := len(s.bells); n > 24 { // more than a few are as good as none
@@ -299,9 +310,10 @@ func (s *sim) ring(srv *server, payload string) {
 }
 
 // hear lets a process hear a bell.
-func (p *process) hear(event string) {
-	p.cache.Ring()
-	if event == "released" || event == "left" {
+func (p *process) hear(b snapshot.Bell) {
+	p.sim.referee.hinted(p, b)
+	p.cache.Hear(b)
+	if b.Event == "released" || b.Event == "left" {
 		p.leader.Kick()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
 // event is one step of a run, kept as it was, and told only if somebody asks.
@@ -74,11 +76,16 @@ func short(s string, n int) string {
 	return s
 }
 
-// eventOf reads a bell's event.
-func eventOf(payload string) string {
+// bellOf reads a bell.
+func bellOf(payload string) snapshot.Bell {
 	var m struct {
-		Event string `json:"event"`
+		Event string  `json:"event"`
+		Hint  *string `json:"hint"`
 	}
 	_ = json.Unmarshal([]byte(payload), &m)
-	return m.Event
+	b := snapshot.Bell{Event: m.Event, Hinted: m.Hint != nil}
+	if b.Hinted {
+		b.Hint = *m.Hint
+	}
+	return b
 }
