@@ -13,7 +13,7 @@ const (
 	hintQueue = 8
 	// confirmWithin is how long after a hint was applied the look may come that
 	// proves it, or half of it: a whole fleet looking at once is what a hint spares.
-	confirmWithin = 40 * time.Millisecond
+	confirmWithin = 100 * time.Millisecond
 )
 
 // Hear is Ring for a bell that may carry a hint. It never blocks, and reads
@@ -52,11 +52,9 @@ func (c *Cache) hintLoop(ctx context.Context) {
 			continue
 		case sealed := <-c.hints:
 			if !c.apply(sealed) {
-				c.counts.hintsIgnored.Add(1)
 				c.bell.raise()
 				continue
 			}
-			c.counts.hintsApplied.Add(1)
 		case <-c.confirm:
 		}
 		if !due {
@@ -67,14 +65,22 @@ func (c *Cache) hintLoop(ctx context.Context) {
 }
 
 // apply puts what a hint says in service, if it begins exactly where this
-// replica stands and leads to what it says. The hint was made by somebody of the
+// replica stands and leads to what it says. It reports whether that is served
+// now. The hint was made by somebody of the
 // fleet and rung by the script that wrote it, so it says what a pull at that
 // moment would have said, and counts as one: its order is the floor from now on.
 func (c *Cache) apply(sealed string) bool {
 	h, err := c.o.Hint(sealed)
-	if err != nil {
-		return false
+	if err != nil || !c.applyHint(h) {
+		c.counts.hintsIgnored.Add(1)
+		// A look that was faster has brought a pull here, or the bell came twice.
+		return err == nil && peek(c, func(b *book) bool { return b.holds(h) })
 	}
+	c.counts.hintsApplied.Add(1)
+	return true
+}
+
+func (c *Cache) applyHint(h *snapshot.Hint) bool {
 	c.building.Lock()
 	defer c.building.Unlock()
 	base, chosen := c.hinted(h)
@@ -89,6 +95,16 @@ func (c *Cache) apply(sealed string) bool {
 		c.diary.note(kind, "hint", g.snap.Tag, "")
 	}
 	return true
+}
+
+// holds reports whether what h leads to is here already.
+func (b *book) holds(h *snapshot.Hint) bool {
+	for i := range h.Steps {
+		if s := b.slot(h.Steps[i].Kind); s.tag() != h.Steps[i].Meta.Tag() || s.incarnation != h.Incarnation || !s.good() {
+			return false
+		}
+	}
+	return len(h.Steps) > 0
 }
 
 // hinted returns what h makes of the copies here, and the view that they belong

@@ -123,10 +123,10 @@ func TestAHintIsServedWithoutARead(t *testing.T) {
 		if got := r.st.lastReport(); got.Tags[snapshot.Channels] != snap.Tag || got.In[snapshot.Channels] != r.st.save().head.Incarnation || got.Floor[snapshot.Channels].Revision != 2 {
 			t.Errorf("reported %+v", got)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(110 * time.Millisecond)
 		synctest.Wait()
 		if n := r.calls() - before; n != 1 {
-			t.Errorf("%d reads after 50 ms, want one look", n)
+			t.Errorf("%d reads after 110 ms, want one look", n)
 		}
 		if applied, ignored := counted(t, r.reg); applied != 1 || ignored != 0 {
 			t.Errorf("counted %v applied and %v ignored", applied, ignored)
@@ -146,10 +146,35 @@ func TestManyHintsAreOneLook(t *testing.T) {
 				t.Fatalf("serves revision %d, want %d", got, rev)
 			}
 		}
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(110 * time.Millisecond)
 		synctest.Wait()
 		if n := r.calls() - before; n != 1 {
 			t.Errorf("%d reads for ten hints, want one look", n)
+		}
+	})
+}
+
+// TestAHintThatIsHereAlready hears a hint twice, and one that a pull was faster
+// than: there is nothing to do, and no hurry to look.
+func TestAHintThatIsHereAlready(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startHinted(t, nil)
+		first := r.h.hint(r.st, 2, snapshot.Channels)
+		r.Hear(first)
+		r.Hear(first)
+		synctest.Wait()
+		second := r.h.hint(r.st, 3, snapshot.Channels)
+		r.Ring()
+		synctest.Wait()
+		wantRevs(t, r.Cache, "3 1 1 1")
+		before := r.calls()
+		r.Hear(second)
+		synctest.Wait()
+		if n := r.calls() - before; n != 0 {
+			t.Errorf("%d reads for what was here, want none at once", n)
+		}
+		if applied, ignored := counted(t, r.reg); applied != 1 || ignored != 2 {
+			t.Errorf("counted %v applied and %v ignored", applied, ignored)
 		}
 	})
 }

@@ -252,8 +252,8 @@ func TestReportsOfManyChangesAreFew(t *testing.T) {
 		}
 		time.Sleep(30 * time.Millisecond)
 		all := st.reports.take()
-		if len(all) < 5 || len(all) > 15 {
-			t.Errorf("%d reports of 200 changes in 200 ms, want one every 25 ms", len(all))
+		if len(all) < 12 || len(all) > 30 {
+			t.Errorf("%d reports of 200 changes in 200 ms, want one every 10 ms", len(all))
 		}
 		if got := all[len(all)-1].Tags; got[snapshot.Channels] != st.tags()[snapshot.Channels] {
 			t.Errorf("the last report says %v, want %v", got, st.tags())

@@ -11,8 +11,8 @@ const (
 	reportTimeout   = 2 * time.Second
 	withdrawTimeout = 500 * time.Millisecond
 	// reportApart is how far apart two reports are, give or take a fifth: changes
-	// that come faster share one. It is what a receipt waits between two looks.
-	reportApart = 25 * time.Millisecond
+	// that come faster share one. A receipt looks at the registry as seldom.
+	reportApart = 10 * time.Millisecond
 )
 
 // reportLoop writes to the registry on every Heartbeat and, soon, whenever what

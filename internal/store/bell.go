@@ -140,7 +140,7 @@ func bellOf(payload string) (b snapshot.Bell, by string) {
 		return b, ""
 	}
 	if rest, hint, ok := strings.Cut(payload, hintMark); ok {
-		if hint, ok = strings.CutSuffix(hint, `"}`); ok && strings.IndexFunc(hint, notInHint) < 0 {
+		if hint, ok = strings.CutSuffix(hint, `"}`); ok && isHintText(hint) {
 			payload, b.Hint, b.Hinted = rest+"}", hint, true
 		}
 	}
@@ -155,9 +155,14 @@ func bellOf(payload string) (b snapshot.Bell, by string) {
 	return b, m.By
 }
 
-// notInHint reports whether r is none of the letters that a hint is written in.
-func notInHint(r rune) bool {
-	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_'
+// isHintText reports whether s has no letters but those that a hint is written in.
+func isHintText(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // watch pings the server and closes the subscription when the server has been

@@ -30,6 +30,7 @@ type rig struct {
 	st      *store.Store
 	current map[snapshot.Kind]*snapshot.Snapshot
 	moves   int64
+	head    snapshot.Head // as it was read last
 	members int
 }
 
@@ -79,15 +80,26 @@ func (r *rig) publish(sets map[snapshot.Kind]*snapshot.Set) {
 			all = append(all, snapshot.Change{Kind: kind, Next: next, Delta: snapshot.Diff(nil, next)})
 		}
 	}
+	r.look()
 	r.send(all...)
 }
 
-// prepare makes the change of one record, so that send alone is measured.
+// prepare makes the change of one record, and reads the head as a warm does
+// before it loads, so that publishing alone is measured.
 func (r *rig) prepare(id string) snapshot.Change {
 	r.tb.Helper()
+	r.look()
 	base := r.current[snapshot.Channels]
 	delta := changed(r.tb, base.Set, id, 10+int(r.moves%1000))
 	return snapshot.Change{Kind: snapshot.Channels, Base: base, Expect: base.Tag, Delta: delta, Next: base.Set.Apply(delta)}
+}
+
+func (r *rig) look() {
+	head, err := r.st.Head(context.Background())
+	if err != nil {
+		r.tb.Fatal(err)
+	}
+	r.head = head
 }
 
 // send publishes changes, as a warm would that found them, and returns the tag
@@ -95,10 +107,6 @@ func (r *rig) prepare(id string) snapshot.Change {
 func (r *rig) send(changes ...snapshot.Change) snapshot.Tag {
 	r.tb.Helper()
 	ctx := context.Background()
-	head, err := r.st.Head(ctx)
-	if err != nil {
-		r.tb.Fatal(err)
-	}
 	r.moves++
 	for i := range changes {
 		changes[i].Order = snapshot.Order{Lineage: lineage, Revision: r.moves}
@@ -109,7 +117,7 @@ func (r *rig) send(changes ...snapshot.Change) snapshot.Tag {
 		}
 	}
 	out, err := r.st.Publish(ctx, snapshot.Publication{
-		Lock: "bench", Attempt: strconv.FormatInt(r.moves, 10), Incarnation: head.Incarnation, Tags: head.Tags, Load: r.moves, Changes: changes, Reason: "bench",
+		Lock: "bench", Attempt: strconv.FormatInt(r.moves, 10), Incarnation: r.head.Incarnation, Tags: r.head.Tags, Load: r.moves, Changes: changes, Reason: "bench",
 	})
 	if err != nil {
 		r.tb.Fatal(err)
