@@ -29,12 +29,15 @@ type spreader struct {
 }
 
 // BenchmarkSpread is the time from sending a change to Redis until the last of
-// the replicas serves it, at 1,000 records. No peer has to load anything: its
+// the replicas serves it, at 1,000 records, ours also at 20. No peer has to load anything: its
 // source answers at once.
 func BenchmarkSpread(b *testing.B) {
 	for _, n := range []int{1, 8, 32} {
 		for _, s := range []spreader{
 			{"ours", spreadOurs},
+			{"ours-of-20", func(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
+				return spreadRecords(b, n, 20, nil)
+			}},
 			{"floor-publish", spreadFloor},
 			{"push-in-message", spreadPush},
 			{"bell+hgetall", spreadWhole},

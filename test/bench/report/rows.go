@@ -45,10 +45,10 @@ func spread(n, who, unit string) quantity {
 	return quantity{"Spread/replicas=" + n + "/who=" + who, unit}
 }
 
-func spreadRow(n string) row {
-	p50, p99 := spread(n, "ours", "p50-ms"), spread(n, "ours", "p99-ms")
+func spreadRow(n, who, records string) row {
+	p50, p99 := spread(n, who, "p50-ms"), spread(n, who, "p99-ms")
 	return row{
-		work: "publish → the last of " + n + " replicas serves it, p50 · p99", ours: []quantity{p50, p99},
+		work: "publish → the last of " + n + " replicas serves it, of " + records + " records, p50 · p99", ours: []quantity{p50, p99},
 		peers: []peer{
 			{"PUBLISH → last subscriber", spread(n, "floor-publish", "p50-ms")},
 			{"record in the message", spread(n, "push-in-message", "p50-ms")},
@@ -97,8 +97,9 @@ func rows() []row {
 		quick("full decision at 100 channels", decide, 60, "≤ 60 ns", peer{"filter and sort", quantity{"Decide/who=filter-and-sort", "ns/op"}}),
 		quick("sticky pick at 100 channels", sticky, 140, "≤ 140 ns (rendezvous)", peer{"map + lock", quantity{"Sticky/who=map+lock", "ns/op"}}, peer{"rendezvous", quantity{"Sticky/who=rendezvous", "ns/op"}}),
 		quick("50 rules over 4 KB, the whole plan", rules, 15_000, "≤ 15 µs", peer{"one RE2 set", quantity{"Rules/who=re2-set", "ns/op"}}, peer{"regexp", quantity{"Rules/who=regexp", "ns/op"}}, peer{"rule by rule", quantity{"Rules/who=rule-by-rule", "ns/op"}}),
-		spreadRow("8"),
-		spreadRow("32"),
+		spreadRow("8", "ours", "1,000"),
+		spreadRow("32", "ours", "1,000"),
+		spreadRow("32", "ours-of-20", "20"),
 		{
 			work: "API write → the last of 32 replicas serves it, from the request", ours: []quantity{write},
 			peers:  []peer{{"publish alone", spread("32", "ours", "p50-ms")}, {"one load", quantity{"Write/replicas=32", "load-ms"}}},
