@@ -10,19 +10,22 @@ import (
 const (
 	reportTimeout   = 2 * time.Second
 	withdrawTimeout = 500 * time.Millisecond
-	// reportApart is how far apart two reports are, give or take a fifth: changes
-	// that come faster share one. A receipt looks at the registry as seldom.
-	reportApart = 10 * time.Millisecond
+	// reportApart is how far apart reports are once there were reportBurst in a row:
+	// changes that go on coming faster share one. A receipt that waits looks at
+	// the registry as seldom.
+	reportApart = 25 * time.Millisecond
+	reportBurst = 8
 )
 
-// reportLoop writes to the registry on every Heartbeat and, soon, whenever what
-// we serve changed. It is apart from the looks: a slow write delays none.
+// reportLoop writes to the registry on every Heartbeat and whenever what we serve
+// changed, though not for each of many changes. It is apart from the looks: a slow write delays none.
 func (c *Cache) reportLoop(ctx context.Context) {
 	beat := time.NewTicker(c.o.Heartbeat)
 	defer beat.Stop()
 	failing := false
+	var owed time.Time // when what was reported so far would be, were all of it reportApart
 	for {
-		began := time.Now()
+		owed = later(owed, time.Now()).Add(jitter(reportApart, c.o.Random))
 		err := c.report(ctx)
 		if now := err != nil; ctx.Err() == nil && now != failing {
 			failing = now
@@ -37,7 +40,7 @@ func (c *Cache) reportLoop(ctx context.Context) {
 			return
 		case <-beat.C:
 		case <-c.reportNow:
-			if !sleep(ctx, jitter(reportApart, c.o.Random)-time.Since(began), nil) {
+			if !sleep(ctx, time.Until(owed)-(reportBurst-1)*reportApart, nil) {
 				return
 			}
 		}
