@@ -165,6 +165,24 @@ func (s *sim) invalidBesideAHint() {
 	s.bells = late
 }
 
+// hintAfterAnInvalidation has what was published declared invalid, and a process
+// see that before it hears of the publication.
+func (s *sim) hintAfterAnInvalidation() {
+	p, other, late := s.procs[0], s.procs[1], s.procs[2]
+	n := len(s.hints)
+	s.source.change(0)
+	s.warm(p, false, []snapshot.Kind{snapshot.Channels, snapshot.Models})
+	s.drive(func() bool { return len(s.hints) > n }, p)
+	held := s.bells
+	s.bells = nil
+	s.invalidate(other, 0)
+	s.drive(func() bool { _, now := headOf(s.master.data); return now[0].Invalidated() }, other)
+	s.deliverAll()
+	s.drive(func() bool { return late.eye.head[0].Invalidated() }, late)
+	s.bells = held
+	s.deliverAll()
+}
+
 // deliverAll lets everybody hear what was rung, in that order.
 func (s *sim) deliverAll() {
 	for len(s.bells) > 0 {

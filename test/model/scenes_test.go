@@ -14,7 +14,7 @@ import (
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
-	(*sim).hintWithoutTheOneBefore,
+	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation,
 }
 
 // begin plays a scene in every second run.
