@@ -16,10 +16,10 @@ import (
 // tags; none when Redis has no head, for then nothing is current anyway. Count is
 // added to the fleet's count of invalidations.
 //
-// The first calls go out at once. Many of this process in a row are gathered, and
-// each group of them is one invalidation, after the last call of the group began
-// and at most Options.BurstCeiling after the first: the more of them there are,
-// the fewer reloads each causes. When ctx ends first the invalidation goes on.
+// Calls that come while another is on its way are gathered, and each group of them
+// is one invalidation. It waits for more of them, the longer the more there were, and
+// at most Options.BurstCeiling: the more there are, the fewer reloads each causes. One
+// call after the other waits for nobody. When ctx ends first the invalidation goes on.
 func (s *Store) Invalidate(ctx context.Context, kinds []snapshot.Kind, reason string, count int) (map[snapshot.Kind]snapshot.Tag, error) {
 	b, first := s.voids.join(kinds, reason, count)
 	if first {
@@ -47,8 +47,8 @@ func (s *Store) voidNext(ctx context.Context, b *voiding) {
 	defer close(b.done)
 	s.voids.turn <- struct{}{}
 	defer func() { <-s.voids.turn }()
-	time.Sleep(s.voids.space(s.o.BurstCeiling))
-	s.voids.close()
+	time.Sleep(s.voids.space())
+	s.voids.close(b, s.o.BurstCeiling)
 	b.tags, b.err = s.invalidate(ctx, b)
 }
 
@@ -82,6 +82,7 @@ type voiding struct {
 	kinds  []snapshot.Kind
 	reason string
 	count  int
+	calls  int           // that wait for it
 	done   chan struct{} // closed when tags and err are there
 	tags   map[snapshot.Kind]snapshot.Tag
 	err    error
@@ -89,9 +90,11 @@ type voiding struct {
 
 // voids gathers the invalidations of a process.
 type voids struct {
-	turn chan struct{} // 1 slot: taken by the group that is next, until it is sent
-	sent time.Time     // when the last one was sent; for who has the turn, as is
-	gap  time.Duration // how far the next one is behind that
+	turn   chan struct{} // 1 slot: taken by the group that is next, until it is sent
+	sent   time.Time     // when the last one was sent; for who has the turn, as is
+	gap    time.Duration // how far the next one is behind that
+	since  time.Time     // when the groups counted now began
+	groups int           // sent within a second
 
 	mu      sync.Mutex
 	waiting *voiding // open to others; nil: there is none
@@ -115,9 +118,9 @@ func (v *voids) note(tags map[snapshot.Kind]snapshot.Tag, at int64) {
 	}
 }
 
-// since is when this process made an invalidation; 0 if it was not the newest of
+// at is when this process made an invalidation; 0 if it was not the newest of
 // that kind, or another's.
-func (v *voids) since(kind snapshot.Kind, tag snapshot.Tag) int64 {
+func (v *voids) at(kind snapshot.Kind, tag snapshot.Tag) int64 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if have := v.newest[kind]; have.tag == tag {
@@ -134,10 +137,11 @@ func (v *voids) join(kinds []snapshot.Kind, reason string, count int) (b *voidin
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if b = v.waiting; b == nil {
-		b = &voiding{kinds: slices.Clone(kinds), reason: reason, count: count, done: make(chan struct{})}
+		b = &voiding{kinds: slices.Clone(kinds), reason: reason, count: count, calls: 1, done: make(chan struct{})}
 		v.waiting = b
 		return b, true
 	}
+	b.calls++
 	for _, kind := range kinds {
 		if !slices.Contains(b.kinds, kind) {
 			b.kinds = append(b.kinds, kind)
@@ -149,25 +153,33 @@ func (v *voids) join(kinds []snapshot.Kind, reason string, count int) (b *voidin
 	return b, false
 }
 
-// close ends the joining of the group that waits.
-func (v *voids) close() {
+// How far a group is behind the one before: not at all after a call that was alone,
+// unless there were more than alone of them within a second; after a group of
+// several firstGap, then twice as far, and so on. It is never more than the ceiling,
+// nor than roomy or pace for each call of the group: some twenty callers, each of
+// whom waits for his answer, come to the limit of the API and are told of it.
+const (
+	firstGap = 4 * time.Millisecond
+	roomy    = 100 * time.Millisecond // in which what was invalidated is reloaded, and read
+	pace     = 9 * time.Millisecond
+	alone    = 250
+)
+
+// space returns how long the group whose turn it is still has to wait.
+func (v *voids) space() time.Duration { return max(0, time.Until(v.sent.Add(v.gap))) }
+
+// close ends the joining of the group that waits, which is sent now.
+func (v *voids) close(b *voiding, ceiling time.Duration) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.waiting = nil
-}
-
-// firstGap is how far the second of two invalidations in a row is behind the
-// first. Each one after it is twice as far behind, up to the ceiling.
-const firstGap = 4 * time.Millisecond
-
-// space returns how long the group whose turn it is still has to wait. After twice
-// the ceiling without any the next one goes at once again.
-func (v *voids) space(ceiling time.Duration) time.Duration {
-	now := time.Now()
-	if now.Sub(v.sent) >= 2*ceiling {
+	v.mu.Unlock()
+	v.sent = time.Now()
+	if v.sent.Sub(v.since) > time.Second {
+		v.since, v.groups = v.sent, 0
+	}
+	if v.groups++; b.calls > 1 || v.groups > alone {
+		v.gap = min(max(2*v.gap, firstGap), max(roomy, pace*time.Duration(b.calls)), ceiling)
+	} else if v.gap /= 2; v.gap < firstGap {
 		v.gap = 0
 	}
-	wait := max(0, v.sent.Add(v.gap).Sub(now))
-	v.sent, v.gap = now.Add(wait), min(max(2*v.gap, firstGap), ceiling)
-	return wait
 }

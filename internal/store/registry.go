@@ -189,7 +189,7 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, tags map[string]sn
 		if have != want && (in != incarnation || have.Version() <= want.Version()) {
 			return false
 		}
-		if have == want && want.Invalidated() && beat < s.voids.since(kind, want) {
+		if have == want && want.Invalidated() && beat < s.voids.at(kind, want) {
 			return false
 		}
 	}

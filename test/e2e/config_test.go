@@ -338,7 +338,7 @@ func TestChangesOnlyMarkStale(t *testing.T) {
 		},
 	} {
 		rules := f.Head()["routingRules"]
-		loads := settledLoads(t, f)
+		loads := f.SettledLoads()
 		change(80 + i)
 		testkit.Eventually(t, 5*time.Second, "channels and models are marked", func() error {
 			if head := f.Head(); !head["channels"].Invalidated() || !head["models"].Invalidated() || head["routingRules"] != rules {
@@ -346,7 +346,7 @@ func TestChangesOnlyMarkStale(t *testing.T) {
 			}
 			return nil
 		})
-		if now := settledLoads(t, f); now != loads {
+		if now := f.SettledLoads(); now != loads {
 			t.Errorf("the mark alone made the loads %+v of %+v", now, loads)
 		}
 		testkit.Eventually(t, 5*time.Second, "a read brings the new content", func() error {
@@ -384,7 +384,7 @@ func TestBackgroundRefreshInterval(t *testing.T) {
 		t.Errorf("%d background refreshes in 5 s at an interval of 1 s", n)
 	}
 	setConfig(t, f, f.Replicas[2], `{"backgroundRefresh":{"enabled":false}}`)
-	settledLoads(t, f)
+	f.SettledLoads()
 	if n := rises(2500 * time.Millisecond); n != 0 {
 		t.Errorf("%d background refreshes although they are switched off", n)
 	}

@@ -73,8 +73,8 @@ func wantRefusal(t *testing.T, f *fleet.Fleet, head map[snapshot.Kind]snapshot.T
 		t.Errorf("the refusals are %+v, want one with the reason of the warm", all)
 	}
 	// Nobody goes on loading the same thing just to refuse it again.
-	before := settledLoads(t, f)
-	if now := settledLoads(t, f); now != before {
+	before := f.SettledLoads()
+	if now := f.SettledLoads(); now != before {
 		t.Errorf("left alone, the loads went from %+v to %+v", before, now)
 	}
 	if now := f.Head(); !maps.Equal(now, head) {

@@ -28,7 +28,7 @@ func TestIdleCost(t *testing.T) {
 	const span = 10 * time.Second
 	server := testkit.Redis(t)
 	f := fleet.Start(t, fleet.Options{Replicas: 3, Channels: 100, Rules: 50, Redis: server})
-	settledLoads(t, f)
+	f.SettledLoads()
 	count := testkit.Count(t, server.Client())
 	before := make([]idleCost, len(f.Replicas))
 	for i, r := range f.Replicas {

@@ -17,24 +17,6 @@ import (
 // reads it too.
 var quickPoll = map[string]string{"ROUTEX_SOURCE_POLL": "250ms", "ROUTEX_AUDIT_INTERVAL": "0s"}
 
-// settledLoads returns the count once nobody has loaded for longer than several
-// polls of the source.
-func settledLoads(t *testing.T, f *fleet.Fleet) int {
-	t.Helper()
-	const quiet = time.Second
-	last, since := -1, time.Now()
-	testkit.Eventually(t, 30*time.Second, "the source is left alone", func() error {
-		if n := f.Loads(); n != last {
-			last, since = n, time.Now()
-		}
-		if time.Since(since) < quiet {
-			return fmt.Errorf("%d loads, the last just now", last)
-		}
-		return nil
-	})
-	return last
-}
-
 // TestOneChangeIsOneLoad has 32 replicas follow a change, and warm all at once.
 func TestOneChangeIsOneLoad(t *testing.T) {
 	t.Parallel()
@@ -48,11 +30,11 @@ func TestOneChangeIsOneLoad(t *testing.T) {
 			}
 		},
 	})
-	was := settledLoads(t, f)
+	was := f.SettledLoads()
 	does := func(what string, most int, do func()) {
 		t.Helper()
 		do()
-		now := settledLoads(t, f)
+		now := f.SettledLoads()
 		n := now - was
 		t.Logf("figure: 32 replicas, %s: source loads in the whole fleet: %d (bound %d)", what, n, most)
 		if n < 1 || n > most {

@@ -69,7 +69,7 @@ func quietFleet(t *testing.T, channels int) (*fleet.Fleet, *testkit.RedisServer)
 		Env: map[string]string{"ROUTEX_POLL_INTERVAL": "60s", "ROUTEX_SOURCE_POLL": "60s", "ROUTEX_LEASE_TTL": "10m", "ROUTEX_AUDIT_INTERVAL": "0s", "ROUTEX_MAX_UNVERIFIED": "1h"},
 	})
 	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false}}`))
-	settledLoads(t, f)
+	f.SettledLoads()
 	return f, server
 }
 

@@ -203,6 +203,24 @@ func (f *Fleet) Loads() int {
 	return int(f.Metric("routex_source_loads_total"))
 }
 
+// SettledLoads returns Loads once nobody has loaded for longer than several polls
+// of the source.
+func (f *Fleet) SettledLoads() int {
+	f.tb.Helper()
+	const quiet = time.Second
+	last, since := -1, time.Now()
+	testkit.Eventually(f.tb, 30*time.Second, "the source is left alone", func() error {
+		if n := f.Loads(); n != last {
+			last, since = n, time.Now()
+		}
+		if time.Since(since) < quiet {
+			return fmt.Errorf("%d loads, the last just now", last)
+		}
+		return nil
+	})
+	return last
+}
+
 // Metric adds up a metric over the running replicas; see Replica.Metric.
 func (f *Fleet) Metric(name string, labels ...string) float64 {
 	f.tb.Helper()

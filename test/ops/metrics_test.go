@@ -26,6 +26,7 @@ var metrics = map[string]metric{
 	"routex_replica_unverified_seconds":   {},
 	"routex_replica_bells_total":          {},
 	"routex_replica_gaps_total":           {},
+	"routex_replica_hints_total":          {labels: []string{"result"}},
 	"routex_replica_pulls_total":          {labels: []string{"cause", "result"}},
 	"routex_replica_stale_answers_total":  {labels: []string{"kind"}},
 	"routex_replica_reads_total":          {labels: []string{"result"}},

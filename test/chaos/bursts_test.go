@@ -1,4 +1,4 @@
-package e2e_test
+package chaos_test
 
 import (
 	"context"
@@ -158,7 +158,7 @@ func putWeight(t *testing.T, f *fleet.Fleet, i, weight int) (time.Time, error) {
 
 func runBurst(t *testing.T, f *fleet.Fleet, how string, do func(i int) (time.Time, error)) {
 	t.Helper()
-	settledLoads(t, f)
+	f.SettledLoads()
 	count := func() (loads, publishes, pulls float64) {
 		return float64(f.Loads()), f.Metric("routex_warmer_publishes_total"), f.Metric("routex_replica_pulls_total") / float64(len(f.Replicas))
 	}
@@ -184,7 +184,7 @@ func runBurst(t *testing.T, f *fleet.Fleet, how string, do func(i int) (time.Tim
 // receipt of the whole fleet. None is part of a burst, and none waits for another.
 func changesAlone(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
-	settledLoads(t, f)
+	f.SettledLoads()
 	took := make([]time.Duration, 30)
 	for i := range took {
 		began := time.Now()
