@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -66,9 +65,9 @@ func (c *Cache) hintLoop(ctx context.Context) {
 
 // apply puts what a hint says in service, if it begins exactly where this
 // replica stands and leads to what it says. It reports whether that is served
-// now. The hint was made by somebody of the
-// fleet and rung by the script that wrote it, so it says what a pull at that
-// moment would have said, and counts as one: its order is the floor from now on.
+// now. The hint was made by somebody of the fleet and rung by the script that
+// wrote it, so it says what a pull at that moment would have said, and counts as
+// one: its order is the floor from now on.
 func (c *Cache) apply(sealed string) bool {
 	h, err := c.o.Hint(sealed)
 	if err != nil || !c.applyHint(h) {
@@ -177,9 +176,5 @@ func (b *book) noteHint(h *snapshot.Hint) {
 			return
 		}
 	}
-	tags := maps.Clone(b.head.Tags)
-	for i := range h.Steps {
-		tags[h.Steps[i].Kind] = h.Steps[i].Meta.Tag()
-	}
-	b.head.Tags = tags
+	b.head.Tags = h.After()
 }

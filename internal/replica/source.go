@@ -180,8 +180,9 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 			return nil, fmt.Errorf("the source's %s are not a snapshot of that kind: %w", kind, snapshot.ErrInvalid)
 		}
 		s := b.slot(kind)
+		wanted := b.lookErr != nil || s.snap == nil
 		switch {
-		case b.lookErr == nil && s.snap != nil:
+		case !wanted:
 		case s.snap != nil && s.good() && !s.damaged && s.snap.Set.Digest() == snap.Set.Digest():
 			snap = s.snap // what is here stays, with its tag
 		case snap.Meta.Order.Compare(s.floor) < 0, !s.floor.IsZero() && snap.Meta.Order.Lineage != s.floor.Lineage:
@@ -192,7 +193,7 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 		if no := refuse(guards, s.snap, snap.Set); no != nil {
 			return nil, fmt.Errorf("the source's copy is not taken: %w: %w", no, snapshot.ErrInvalid)
 		}
-		if b.lookErr != nil || s.snap == nil {
+		if wanted {
 			chosen[kind] = pulled{snap: snap, dirty: dirty[kind]}
 		}
 	}
