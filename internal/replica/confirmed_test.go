@@ -48,3 +48,49 @@ func TestWhatTheSourceConfirmedIsStillOfItsDataSet(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatTheSourceConfirmedIsGood has the head lose two kinds and Redis fall
+// silent. Once the source has confirmed the copies, all of them are good: the
+// head that Redis had last says nothing of them any more.
+func TestWhatTheSourceConfirmedIsGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(4)
+		src := &fakeSource{}
+		src.rev.Store(4)
+		config := snapshot.DefaultCacheConfig()
+		config.BackgroundRefresh.IntervalMs = snapshot.MinIntervalMs
+		c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
+		c.SetConfig(snapshot.VersionedConfig{CacheConfig: config, Version: 1})
+		time.Sleep(time.Second)
+		lost := []snapshot.Kind{snapshot.Models, snapshot.Analytics}
+		st.set(func(f *fakeStore) {
+			for _, kind := range lost {
+				delete(f.data.head.Tags, kind)
+			}
+		})
+		time.Sleep(3 * time.Second)
+		for _, kind := range lost {
+			if !c.Current().Stale(kind) {
+				t.Fatalf("%s is good, and the head does not name it", kind)
+			}
+		}
+		st.set(func(f *fakeStore) { f.headErr = errDown })
+		time.Sleep(10 * time.Second)
+		if src.loads.Load() == 0 {
+			t.Fatal("the source was not read while Redis was away")
+		}
+		for _, kind := range snapshot.Kinds {
+			if c.Current().Stale(kind) {
+				t.Errorf("%s is marked as stale, and the source has confirmed it", kind)
+			}
+		}
+		st.set(func(f *fakeStore) { f.headErr = nil })
+		time.Sleep(3 * time.Second)
+		for _, kind := range lost {
+			if !c.Current().Stale(kind) {
+				t.Errorf("%s is good again, and the head that is back does not name it", kind)
+			}
+		}
+	})
+}

@@ -105,17 +105,19 @@ func (b *book) onlyBehind() bool {
 }
 
 // gradeCopies notes which copies are known to be out of date with nothing to
-// replace them. They stay so until they are equal to a head again: neither a
-// head that is gone nor a pull that has begun makes them better. One that the
-// head names again waits for the others: good copies belong to one head.
+// replace them. They stay so until they are equal to a head again, or until the
+// source says so: neither a head that is gone nor a pull that has begun makes
+// them better. One that the head names again waits for the others: good copies
+// belong to one head. While Redis is silent its last head says nothing new, and
+// must not overrule what the source has confirmed since.
 func (b *book) gradeCopies() {
 	pulling := b.pulling()
 	for i := range b.slots {
 		switch s := &b.slots[i]; b.verdict(b.head, s) {
 		case held:
-			s.outdated = true
+			s.outdated = s.outdated || b.lookErr == nil
 		case missing:
-			s.outdated = s.outdated || s.tag() != "" // what the source had is not
+			s.outdated = s.outdated || (b.lookErr == nil && s.tag() != "") // what the source had is not
 		case equal, idle:
 			s.outdated, s.skewed = s.outdated && pulling, 0
 		}

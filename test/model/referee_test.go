@@ -316,6 +316,7 @@ type eye struct {
 	in      string          // the data set that it is of
 	since   []tags          // and what the head became, by the hints heard since
 	known   bool
+	sourced bool            // it has read the source since it served what a head named
 	void    [4]uint64       // mark of when it heard that a kind is invalid; 0: no
 	voided  [4]snapshot.Tag // what it heard then
 	clean   [4]bool         // it has read the kind since
@@ -325,6 +326,7 @@ type eye struct {
 
 // loaded notes that the process has read the source, in a load that began then.
 func (e *eye) loaded(began uint64) {
+	e.sourced = true
 	for i := range e.void {
 		if began > e.void[i] {
 			e.clean[i] = true
@@ -456,12 +458,15 @@ func (r *referee) content(p *process, v *replica.View) {
 
 // oneHead judges that the good copies of a view stood in one head together.
 func (r *referee) oneHead(p *process, v *replica.View) {
+	if serves(v, p.eye.head) == "" {
+		p.eye.sourced = false
+	}
 	for _, head := range slices.Backward(r.heads) {
 		if agrees(v, head) {
 			return
 		}
 	}
-	if r.oneState(v) {
+	if r.oneState(p, v) {
 		return
 	}
 	var tags [4]snapshot.Tag
@@ -474,9 +479,10 @@ func (r *referee) oneHead(p *process, v *replica.View) {
 }
 
 // oneState reports whether a view that was read past Redis is one state of the
-// source. What the source has confirmed keeps the tag that it had before.
-func (r *referee) oneState(v *replica.View) bool {
-	past := slices.ContainsFunc(kinds[:], func(kind snapshot.Kind) bool {
+// source. What the source has confirmed keeps the tag that it had before, and
+// that may be all of it.
+func (r *referee) oneState(p *process, v *replica.View) bool {
+	past := p.eye.sourced || slices.ContainsFunc(kinds[:], func(kind snapshot.Kind) bool {
 		snap := v.Snapshot(kind)
 		return snap != nil && snap.Tag == ""
 	})
