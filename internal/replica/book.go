@@ -46,6 +46,7 @@ type slot struct {
 	snap        *snapshot.Snapshot // the newest content; nil before the first
 	incarnation string             // the data set its tag belongs to
 	takenAt     time.Time
+	confirmedAt time.Time      // start of the newest load of the source that it was taken from or found equal to
 	floor       snapshot.Order // the highest order ever taken
 	placed      snapshot.Order // the highest order that Redis had of what was taken from there
 	dirty       uint64         // counts the invalid heads seen
@@ -202,10 +203,9 @@ func (b *book) verdict(h snapshot.Head, s *slot) verdict {
 	return missing
 }
 
-// of reports whether the order of what is held is that of h's data set. The same
-// tag in another one is the same content, and may stand at another place: of
-// another lineage, when one was begun meanwhile. A copy from a file has no data
-// set yet: like one of another, it is proved by a read of its order alone.
+// of reports whether the order of what is held is that of h's data set. In another
+// one the same tag is the same content, and may stand at another place. A copy from
+// a file has no data set yet, and is proved like one of another by its order alone.
 func (s *slot) of(h snapshot.Head) bool { return s.incarnation == h.Incarnation }
 
 // wants reports whether the kind has to be there although no reader may be

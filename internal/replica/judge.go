@@ -108,16 +108,16 @@ func (b *book) onlyBehind() bool {
 // replace them. They stay so until they are equal to a head again, or until the
 // source says so: neither a head that is gone nor a pull that has begun makes
 // them better. One that the head names again waits for the others: good copies
-// belong to one head. While Redis is silent its last head says nothing new, and
-// must not overrule what the source has confirmed since.
+// belong to one head. What the source has confirmed since the head was read is
+// not out of date, as that head sees it.
 func (b *book) gradeCopies() {
 	pulling := b.pulling()
 	for i := range b.slots {
 		switch s := &b.slots[i]; b.verdict(b.head, s) {
 		case held:
-			s.outdated = s.outdated || b.lookErr == nil
+			s.outdated = s.outdated || !b.lookAt.Before(s.confirmedAt)
 		case missing:
-			s.outdated = s.outdated || (b.lookErr == nil && s.tag() != "") // what the source had is not
+			s.outdated = s.outdated || (s.tag() != "" && !b.lookAt.Before(s.confirmedAt)) // without a tag the source had it
 		case equal, idle:
 			s.outdated, s.skewed = s.outdated && pulling, 0
 		}

@@ -200,8 +200,12 @@ func (b *book) chooseSource(snaps map[snapshot.Kind]*snapshot.Snapshot, dirty ma
 	return chosen, nil
 }
 
-// proveBy counts a load begun at start as proof if it brought all that has to be there.
+// proveBy counts a load begun at start as proof of what it brought, and of the
+// whole if that is all that has to be there.
 func (b *book) proveBy(chosen map[snapshot.Kind]pulled, start time.Time) {
+	for kind := range chosen {
+		b.slot(kind).confirmedAt = start
+	}
 	for i := range b.slots {
 		if _, ok := chosen[b.slots[i].kind]; !ok && b.config.Warms(b.slots[i].kind) {
 			return
