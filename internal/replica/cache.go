@@ -121,6 +121,7 @@ type Cache struct {
 	pullNow   flag // the head names something we do not have
 	sourceNow flag // it may be time to read the source
 	reportNow flag // what the registry says of us is out of date
+	sayAgain  flag // somebody wants to hear it again, after a look
 	configNow flag // the head names another config
 
 	passed   any           // what was compiled for the last view that was passed through; of sourceLoop
@@ -162,7 +163,7 @@ func New(st Store, o Options) (*Cache, error) {
 	o.Guards = o.Guards.WithDefaults()
 	c := &Cache{
 		st: st, o: o, log: cmp.Or(o.Log, slog.Default()), asker: newAsker(o), diary: newDiary(),
-		bell: newFlag(), confirm: newFlag(), hints: make(chan string, hintQueue), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), configNow: newFlag(),
+		bell: newFlag(), confirm: newFlag(), hints: make(chan string, hintQueue), pullNow: newFlag(), sourceNow: newFlag(), reportNow: newFlag(), sayAgain: newFlag(), configNow: newFlag(),
 		turn:   make(chan struct{}, 1),
 		book:   newBook(o.Random),
 		counts: &counts{stale: make([]atomic.Int64, len(snapshot.Kinds))},
@@ -236,6 +237,16 @@ func (f flag) raise() {
 	select {
 	case f <- struct{}{}:
 	default:
+	}
+}
+
+// taken lowers the flag, and reports whether it was up.
+func (f flag) taken() bool {
+	select {
+	case <-f:
+		return true
+	default:
+		return false
 	}
 }
 

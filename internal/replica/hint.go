@@ -19,6 +19,9 @@ const (
 // nothing of the hint: anybody may have rung.
 func (c *Cache) Hear(b snapshot.Bell) {
 	if !b.Hinted || c.o.Hint == nil {
+		if b.Event == snapshot.BellReport {
+			c.sayAgain.raise()
+		}
 		c.Ring()
 		return
 	}

@@ -41,10 +41,11 @@ func (c *Cache) lookLoop(ctx context.Context) {
 		if err == nil && !(h.Incarnation == seen.Incarnation && h.Config == seen.Config && maps.Equal(h.Tags, seen.Tags)) {
 			seen, idle = h, 0
 		}
-		if now := c.role(); now != role {
-			role = now
+		now := c.role()
+		if now != role || c.sayAgain.taken() { // as seldom as looks are, whoever asks
 			c.reportNow.raise()
 		}
+		role = now
 		poll, slept := early(c.o.Poll, c.o.Random), time.Now()
 		if !sleep(ctx, poll, c.bell) {
 			return

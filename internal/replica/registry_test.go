@@ -258,3 +258,28 @@ func TestReportsOfManyChangesAreFew(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoIsAskedReportsAgain asks a replica to say again what it serves, once and
+// then far too often.
+func TestWhoIsAskedReportsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore()
+		st.publish(1)
+		c := start(t, st, func(o *replica.Options) { o.Heartbeat = time.Hour })
+		time.Sleep(time.Second)
+		for _, ask := range []struct {
+			event              string
+			bells, least, most int
+		}{{"published", 1, 0, 0}, {snapshot.BellReport, 1, 1, 1}, {snapshot.BellReport, 1000, 5, 40}} {
+			st.reports.take()
+			for range ask.bells {
+				c.Hear(snapshot.Bell{Event: ask.event})
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(200 * time.Millisecond)
+			if n := len(st.reports.take()); n < ask.least || n > ask.most {
+				t.Errorf("%d reports after %d bells, want %d to %d", n, ask.bells, ask.least, ask.most)
+			}
+		}
+	})
+}

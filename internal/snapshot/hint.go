@@ -33,6 +33,9 @@ func (h *Hint) After() map[Kind]Tag {
 	return after
 }
 
+// BellReport is the event that asks every replica to say again what it serves.
+const BellReport = "report"
+
 // Bell is what is heard on the channel of events. All of it means "look".
 type Bell struct {
 	Event string // its name; "" for a message that is none of ours

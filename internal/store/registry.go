@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -130,70 +129,6 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 		}
 	}
 	return info
-}
-
-// Receipt says which live replicas serve tags, or newer ones. With wait it
-// follows the registry until all do or the time is over; the replicas that do
-// not are named in Laggards. A replica that joins meanwhile counts too, one
-// that leaves no longer does. One that was live a moment ago, and that Redis has
-// lost together with its registry, is named until it reports again.
-//
-// A newer tag counts in the data set that Redis holds now: one from before a
-// flush has a greater number than any after it, and says nothing.
-func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait time.Duration) (snapshot.Receipt, error) {
-	began := time.Now()
-	deadline := began.Add(wait)
-	head, err := s.Head(ctx)
-	if err != nil {
-		return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
-	}
-	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
-		live, beats, err := s.registry(ctx)
-		if err != nil {
-			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
-		}
-		lost := s.seen.lost(beats, live, s.o.LiveFor)
-		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
-		for _, info := range live {
-			if s.serves(info, beats.at[info.ID], tags, head.Incarnation) {
-				r.Applied++
-			} else {
-				r.Laggards = append(r.Laggards, info.ID)
-			}
-		}
-		slices.Sort(r.Laggards)
-		r.TookMs = time.Since(began).Milliseconds()
-		left := time.Until(deadline)
-		if (r.Applied == r.Replicas && r.Replicas > 0) || left <= 0 {
-			return r, nil
-		}
-		if err := pause(ctx, min(delay, left)); err != nil {
-			return r, errors.Join(snapshot.ErrUnavailable, err)
-		}
-	}
-}
-
-// serves reports whether info, of that heartbeat, carries tags, or newer ones of
-// that data set. A failover may lose an invalidation, and the next one gets its
-// tag again: who reported before it has not heard of it.
-func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, tags map[string]snapshot.Tag, incarnation string) bool {
-	for name, want := range tags {
-		if name == snapshot.ConfigTag {
-			if info.Config < number(string(want)) {
-				return false
-			}
-			continue
-		}
-		kind := snapshot.Kind(name)
-		have, in := info.Tags[kind], info.In[kind]
-		if have != want && (in != incarnation || have.Version() <= want.Version()) {
-			return false
-		}
-		if have == want && want.Invalidated() && beat < s.voids.at(kind, want) {
-			return false
-		}
-	}
-	return true
 }
 
 // bell is the JSON of one message on the events channel.

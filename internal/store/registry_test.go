@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,4 +334,47 @@ func TestMirrorOfAnOlderRelease(t *testing.T) {
 			t.Errorf("%s: Config() = %+v, %v; want %v and no strategy", json, got, err, want)
 		}
 	}
+}
+
+// TestReceiptDoesNotCountWhatRedisHadBefore brings back the registry of an old
+// copy of Redis. What a replica said before the last confirmation of a tag says
+// nothing of now, and it is asked to say it again.
+func TestReceiptDoesNotCountWhatRedisHadBefore(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	tags := map[string]snapshot.Tag{"channels": "5-aaaaaaaa"}
+	if err := f.Report(ctx, replica("r1", "5-aaaaaaaa")); err != nil {
+		t.Fatal(err)
+	}
+	confirm := func(after int64) {
+		now := f.raw.Time(ctx).Val().UnixMilli()
+		f.raw.HSet(ctx, f.Keys().Head(), "incarnation", "i", "channels", "5-aaaaaaaa")
+		f.raw.HSet(ctx, f.Keys().Meta(snapshot.Channels), "verifiedAt", now+after)
+	}
+	receipt := func(wait time.Duration, applied int) {
+		t.Helper()
+		r, err := f.Receipt(ctx, tags, wait)
+		if err != nil || r.Applied != applied || r.Applied+len(r.Laggards) != 1 {
+			t.Errorf("receipt is %+v, %v; want %d applied of 1", r, err, applied)
+		}
+	}
+	confirm(-1000)
+	receipt(time.Second, 1)
+	heard := f.raw.Subscribe(ctx, f.Keys().Events())
+	t.Cleanup(func() { _ = heard.Close() })
+	if _, err := heard.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	confirm(1)
+	receipt(0, 1) // as the registry stands
+	receipt(50*time.Millisecond, 0)
+	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if m, err := heard.ReceiveMessage(soon); err != nil || !strings.Contains(m.Payload, `"event":"report"`) {
+		t.Fatalf("heard %v, %v; want that reports are asked for", m, err)
+	}
+	if err := f.Report(ctx, replica("r1", "5-aaaaaaaa")); err != nil {
+		t.Fatal(err)
+	}
+	receipt(time.Second, 1)
 }

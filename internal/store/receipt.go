@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// Receipt says which live replicas serve tags, or newer ones. With wait it
+// follows the registry until all do or the time is over; the replicas that do
+// not are named in Laggards. A replica that joins meanwhile counts too, one
+// that leaves no longer does. One that was live a moment ago, and that Redis has
+// lost together with its registry, is named until it reports again.
+//
+// A newer tag counts in the data set that Redis holds now: one from before a
+// flush has a greater number than any after it, and says nothing. Nor does a
+// report count that is older than the invalidation which this process made or, with
+// wait, than the newest publication or confirmation of the kind: what a failover
+// lost may get its tag again, and a registry that came back with an old copy of
+// Redis says what was. Who has nothing new to say is asked to say it again.
+func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait time.Duration) (snapshot.Receipt, error) {
+	began := time.Now()
+	deadline := began.Add(wait)
+	w, err := s.wanted(ctx, tags, wait > 0)
+	if err != nil {
+		return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
+	}
+	asked := false
+	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
+		live, beats, err := s.registry(ctx)
+		if err != nil {
+			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
+		}
+		lost := s.seen.lost(beats, live, s.o.LiveFor)
+		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
+		silent := false
+		for _, info := range live {
+			ok, old := s.serves(info, beats.at[info.ID], w)
+			silent = silent || old
+			if ok && !old {
+				r.Applied++
+			} else {
+				r.Laggards = append(r.Laggards, info.ID)
+			}
+		}
+		slices.Sort(r.Laggards)
+		r.TookMs = time.Since(began).Milliseconds()
+		left := time.Until(deadline)
+		if (r.Applied == r.Replicas && r.Replicas > 0) || left <= 0 {
+			return r, nil
+		}
+		if silent && !asked {
+			asked = true
+			s.tell(ctx, bell(snapshot.BellReport, "", "", s.o.By, ""))
+		}
+		if err := pause(ctx, min(delay, left)); err != nil {
+			return r, errors.Join(snapshot.ErrUnavailable, err)
+		}
+	}
+}
+
+// wanted is what a receipt asks of every replica.
+type wanted struct {
+	tags        map[string]snapshot.Tag
+	incarnation string           // of the data set that Redis holds
+	since       map[string]int64 // by kind: when it was made true, in Unix ms of Redis's clock; 0: not known
+}
+
+// wanted reads what tags are compared with; dated asks for the dates of content, too.
+func (s *Store) wanted(ctx context.Context, tags map[string]snapshot.Tag, dated bool) (wanted, error) {
+	w := wanted{tags: tags, since: map[string]int64{}}
+	dates := map[string]*redis.StringCmd{}
+	var head *redis.MapStringStringCmd
+	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		head = pipe.HGetAll(ctx, s.keys.Head())
+		for name, tag := range tags {
+			switch kind := snapshot.Kind(name); {
+			case name == snapshot.ConfigTag:
+			case tag.Invalidated():
+				w.since[name] = s.voids.at(kind, tag)
+			case dated:
+				dates[name] = pipe.HGet(ctx, s.keys.Meta(kind), "verifiedAt")
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) { // what somebody has replaced says nothing
+		return w, s.fault("read what is published", err)
+	}
+	w.incarnation = head.Val()["incarnation"]
+	for name, date := range dates {
+		w.since[name] = number(date.Val())
+	}
+	return w, nil
+}
+
+// serves reports whether info, of that heartbeat, carries what is wanted, or
+// something newer of that data set, and whether it said so too long ago.
+func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old bool) {
+	for name, want := range w.tags {
+		if name == snapshot.ConfigTag {
+			if info.Config < number(string(want)) {
+				return false, false
+			}
+			continue
+		}
+		kind := snapshot.Kind(name)
+		have, in := info.Tags[kind], info.In[kind]
+		if have != want && (in != w.incarnation || have.Version() <= want.Version()) {
+			return false, false
+		}
+		old = old || beat < w.since[name]
+	}
+	return true, old
+}
