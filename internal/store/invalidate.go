@@ -70,10 +70,10 @@ func (s *Store) invalidate(ctx context.Context, b *voiding) (map[snapshot.Kind]s
 	if len(reply) == 0 {
 		return tags, nil
 	}
-	for i, tag := range reply[1:] {
+	for i, tag := range reply[2:] {
 		tags[b.kinds[i]] = snapshot.Tag(tag)
+		s.made.note(b.kinds[i], making{tags[b.kinds[i]], number(reply[0]), reply[1:2]})
 	}
-	s.voids.note(tags, number(reply[0]))
 	return tags, nil
 }
 
@@ -98,35 +98,6 @@ type voids struct {
 
 	mu      sync.Mutex
 	waiting *voiding // open to others; nil: there is none
-	newest  map[snapshot.Kind]voided
-}
-
-// voided is an invalidation of this process.
-type voided struct {
-	tag snapshot.Tag
-	at  int64 // in Unix ms of Redis's clock
-}
-
-func (v *voids) note(tags map[snapshot.Kind]snapshot.Tag, at int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.newest == nil {
-		v.newest = make(map[snapshot.Kind]voided, len(snapshot.Kinds))
-	}
-	for kind, tag := range tags {
-		v.newest[kind] = voided{tag, at}
-	}
-}
-
-// at is when this process made an invalidation; 0 if it was not the newest of
-// that kind, or another's.
-func (v *voids) at(kind snapshot.Kind, tag snapshot.Tag) int64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if have := v.newest[kind]; have.tag == tag {
-		return have.at
-	}
-	return 0
 }
 
 // longestReason bounds the reasons of a group, in bytes, but for the last.

@@ -6,13 +6,13 @@
 -- ARGV[4]  how much to add to invalidationCount
 -- ARGV[5…] the kinds, in the order of their metas
 --
--- Returns Redis's time in Unix ms and the new tags in the order of the kinds, or
--- an empty list when there is no head: then nothing is current anyway.
+-- Returns Redis's time in Unix ms, the incarnation, and the new tags in the order
+-- of the kinds, or an empty list when there is no head: then nothing is current anyway.
 local function is(key, want) return redis.call('TYPE', key)['ok'] == want end
 
 -- Nothing is written before all is read: Redis does not undo a script.
 local versions = {}
-local known = is(KEYS[1], 'hash') and redis.call('HEXISTS', KEYS[1], 'incarnation') == 1
+local known = is(KEYS[1], 'hash') and redis.call('HGET', KEYS[1], 'incarnation')
 if known then
   for i = 5, #ARGV do
     local head, meta = redis.call('HGET', KEYS[1], ARGV[i]), KEYS[i - 2]
@@ -25,7 +25,7 @@ if not is(KEYS[2], 'none') and not is(KEYS[2], 'hash') then redis.call('DEL', KE
 if tonumber(ARGV[4]) > 0 then redis.pcall('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
 if not known then return {} end
 local time = redis.call('TIME')
-local tags = {string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))}
+local tags = {string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)), known}
 for i = 5, #ARGV do
   local tag = string.format('%.0f', versions[i] + 1) .. '-invalid'
   redis.call('HSET', KEYS[1], ARGV[i], tag)

@@ -67,7 +67,8 @@ func (s *Store) publishOnce(ctx context.Context, p snapshot.Publication, floor m
 		return nil, refusal(verdict, word(reply, 1), word(reply, 2), word(reply, 3))
 	}
 	r.result.At = at
-	for _, snap := range r.result.Snapshots {
+	for kind, snap := range r.result.Snapshots {
+		s.made.note(kind, making{snap.Tag, at.UnixMilli(), r.data})
 		if snap.Meta.WarmedAt.IsZero() {
 			snap.Meta.WarmedAt = at
 		}

@@ -17,8 +17,9 @@ import (
 // that leaves no longer does. One that was live a moment ago, and that Redis has
 // lost together with its registry, is named until it reports again.
 //
-// A newer tag counts in the data set that Redis holds now: one from before a
-// flush has a greater number than any after it, and says nothing. Nor does a
+// A newer tag counts in the data set that Redis holds now, if the tag went into
+// it: one from before a flush has a greater number than any after it, and says
+// nothing. Nor does a
 // report count that is older than the invalidation which this process made or, with
 // wait, than the newest publication or confirmation of the kind: what a failover
 // lost may get its tag again, and a registry that came back with an old copy of
@@ -67,22 +68,24 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 // wanted is what a receipt asks of every replica.
 type wanted struct {
 	tags        map[string]snapshot.Tag
-	incarnation string           // of the data set that Redis holds
+	incarnation string // of the data set that Redis holds
+	made        map[string]making
 	since       map[string]int64 // by kind: when it was made true, in Unix ms of Redis's clock; 0: not known
 }
 
 // wanted reads what tags are compared with; dated asks for the dates of content, too.
 func (s *Store) wanted(ctx context.Context, tags map[string]snapshot.Tag, dated bool) (wanted, error) {
-	w := wanted{tags: tags, since: map[string]int64{}}
+	w := wanted{tags: tags, made: map[string]making{}, since: map[string]int64{}}
 	dates := map[string]*redis.StringCmd{}
 	var head *redis.MapStringStringCmd
 	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for name, tag := range tags {
-			switch kind := snapshot.Kind(name); {
+			kind := snapshot.Kind(name)
+			switch w.made[name] = s.made.of(kind, tag); {
 			case name == snapshot.ConfigTag:
 			case tag.Invalidated():
-				w.since[name] = s.voids.at(kind, tag)
+				w.since[name] = w.made[name].at
 			case dated:
 				dates[name] = pipe.HGet(ctx, s.keys.Meta(kind), "verifiedAt")
 			}
@@ -111,7 +114,7 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old
 		}
 		kind := snapshot.Kind(name)
 		have, in := info.Tags[kind], info.In[kind]
-		if have != want && (in != w.incarnation || have.Version() <= want.Version()) {
+		if have != want && (in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
 			return false, false
 		}
 		old = old || beat < w.since[name]

@@ -378,3 +378,27 @@ func TestReceiptDoesNotCountWhatRedisHadBefore(t *testing.T) {
 	}
 	receipt(time.Second, 1)
 }
+
+// TestReceiptForAWriteThatADeposedMasterTook asks the new master, whose data set
+// never had it, however great the versions there are.
+func TestReceiptForAWriteThatADeposedMasterTook(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	f.raw.HSet(ctx, f.Keys().Head(), "incarnation", "i", "channels", "5-aaaaaaaa")
+	tags, err := f.Invalidate(ctx, []snapshot.Kind{snapshot.Channels}, "test", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{"i", "j"} {
+		f.raw.HSet(ctx, f.Keys().Head(), "incarnation", in, "channels", "9-bbbbbbbb")
+		info := replica("r1", "9-bbbbbbbb")
+		info.In = map[snapshot.Kind]string{snapshot.Channels: in}
+		if err := f.Report(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+		r, err := f.Receipt(ctx, map[string]snapshot.Tag{"channels": tags[snapshot.Channels]}, 10*time.Millisecond)
+		if want := in == "i"; err != nil || (r.Applied == 1) != want {
+			t.Errorf("in %s: receipt is %+v, %v; want it applied: %v", in, r, err, want)
+		}
+	}
+}

@@ -63,6 +63,7 @@ type prepared struct {
 	keys   []string
 	args   []any
 	result *snapshot.Published
+	data   []string // incarnations, one of which the head has afterwards
 }
 
 func flag(b bool) string {
@@ -86,6 +87,7 @@ func (s *Store) prepare(ctx context.Context, p snapshot.Publication, floor map[s
 	out := &prepared{
 		keys: []string{s.keys.Head(), s.keys.WarmLock(), s.keys.Stats(), s.keys.Config()},
 		args: []any{nil},
+		data: []string{r.Incarnation, r.Fresh},
 		result: &snapshot.Published{
 			Snapshots: make(map[snapshot.Kind]*snapshot.Snapshot, len(p.Changes)),
 			Records:   make(map[snapshot.Kind]int, len(p.Changes)),

@@ -74,6 +74,7 @@ type Store struct {
 	seen     seen
 	told     told
 	voids    voids
+	made     made
 	progress progress
 }
 

@@ -1,0 +1,48 @@
+package store
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
+)
+
+// made remembers the newest tag of each kind that this process has written, so
+// that a receipt knows what a newer tag is to be compared with. A write to a
+// master that was deposed is in no data set that others have.
+type made struct {
+	mu     sync.Mutex
+	newest map[snapshot.Kind]making
+}
+
+// making is how a tag came to be.
+type making struct {
+	tag  snapshot.Tag
+	at   int64    // in Unix ms of Redis's clock
+	data []string // incarnation of the data set that it went into: one of these
+}
+
+func (m *made) note(kind snapshot.Kind, is making) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newest == nil {
+		m.newest = make(map[snapshot.Kind]making, len(snapshot.Kinds))
+	}
+	m.newest[kind] = is
+}
+
+// of returns how tag came to be; a zero making if it is not the newest of that
+// kind, or another's.
+func (m *made) of(kind snapshot.Kind, tag snapshot.Tag) making {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if is := m.newest[kind]; is.tag == tag {
+		return is
+	}
+	return making{}
+}
+
+// into reports whether the tag may have gone into that data set.
+func (m making) into(incarnation string) bool {
+	return m.data == nil || slices.Contains(m.data, incarnation)
+}
