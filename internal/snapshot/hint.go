@@ -38,7 +38,7 @@ const BellReport = "report"
 
 // Bell is what is heard on the channel of events. All of it means "look".
 type Bell struct {
-	Event string // its name; "" for a message that is none of ours
+	Event string // its name; "" for a message that is none of ours, or has a hint
 	Hint  string // a sealed Hint; "" for none
 	// Hinted says that the publication which rang this bell was hinted at, by this
 	// bell or by the one before it.

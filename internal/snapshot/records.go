@@ -10,7 +10,7 @@ import (
 // Records is an immutable map from record id to V, made for successors that
 // differ in little:
 //
-//	Records ─▶ list of chunks ─▶ 64 buckets each ─▶ about 5 records each
+//	Records ─▶ list of chunks ─▶ 32 buckets each ─▶ about 5 records each
 //
 // With copies the list, and of each changed record the chunk and the bucket; all
 // else is shared. So a change costs what it changes, whoever holds the one
@@ -20,10 +20,12 @@ type Records[V comparable] struct {
 	n      int
 	width  uint // bits of a hash that choose a bucket
 	chunks []*chunk[V]
+	serial uint64 // of these Records, in this process
+	trail  trail
 }
 
-// chunkBuckets is how many buckets a change copies beside its own: 2 KiB.
-const chunkBuckets = 64
+// chunkBuckets is how many buckets a change copies beside its own: 1 KiB.
+const chunkBuckets = 32
 
 type chunk[V comparable] [chunkBuckets]bucket[V]
 
@@ -58,7 +60,7 @@ func gather[V comparable](n int, all iter.Seq2[string, V]) *Records[V] {
 	for n > roomy<<width {
 		width++
 	}
-	r := &Records[V]{n: n, width: width, chunks: make([]*chunk[V], max(1, (1<<width)/chunkBuckets))}
+	r := &Records[V]{n: n, width: width, serial: serials.Add(1), chunks: make([]*chunk[V], max(1, (1<<width)/chunkBuckets))}
 	for i := range r.chunks {
 		r.chunks[i] = new(chunk[V])
 	}

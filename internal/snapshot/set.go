@@ -3,7 +3,6 @@ package snapshot
 import (
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -166,7 +165,7 @@ func Diff(old, next *Set) Delta {
 // Apply returns the set that d makes of s; s stays as it is. The cost is that of
 // Records.With: what is not in d is shared.
 func (s *Set) Apply(d Delta) *Set {
-	next := &Set{kind: s.kind, recs: s.recs.With(maps.Collect(named(d.Set)), d.Removed)}
+	next := &Set{kind: s.kind, recs: s.recs.with(len(d.Set), named(d.Set), d.Removed)}
 	t := Tally{s.digest, s.bytes}
 	for c := range next.Since(s) {
 		if c.Had {

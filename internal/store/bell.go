@@ -128,20 +128,20 @@ func (b *subscription) read(ctx context.Context, ring func(snapshot.Bell), gap f
 // longestEvent bounds what is read of a message; ours are no longer.
 const longestEvent = 8 << 10
 
-// hintMark is where a hint begins. The script puts it last, so that the rest is
-// short to parse.
+// hintMark is where a hint begins. The script puts it last.
 const hintMark = `,"hint":"`
 
 // bellOf returns what a message says, and who says it. Whoever may publish may
 // write anything there; it means "look" all the same, and whether a hint is one
-// its seal tells.
+// its seal tells. Nothing else is read of a message that has a hint: it is rung
+// once for every change, and the fleet waits.
 func bellOf(payload string) (b snapshot.Bell, by string) {
 	if len(payload) > longestEvent {
 		return b, ""
 	}
-	if rest, hint, ok := strings.Cut(payload, hintMark); ok {
-		if hint, ok = strings.CutSuffix(hint, `"}`); ok && isHintText(hint) {
-			payload, b.Hint, b.Hinted = rest+"}", hint, true
+	if _, hint, ok := strings.Cut(payload, hintMark); ok {
+		if b.Hint, b.Hinted = strings.CutSuffix(hint, `"}`); b.Hinted {
+			return b, ""
 		}
 	}
 	var m struct {
@@ -151,18 +151,7 @@ func bellOf(payload string) (b snapshot.Bell, by string) {
 	if json.Unmarshal([]byte(payload), &m) != nil {
 		return snapshot.Bell{}, ""
 	}
-	b.Event = m.Event
-	return b, m.By
-}
-
-// isHintText reports whether s has no letters but those that a hint is written in.
-func isHintText(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
+	return snapshot.Bell{Event: m.Event}, m.By
 }
 
 // watch pings the server and closes the subscription when the server has been
