@@ -6,6 +6,8 @@ import (
 	"io"
 	stdlog "log"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -47,6 +49,9 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) (err error) {
 	defer func() { err = errors.Join(err, sink.Close()) }()
 	slog.SetDefault(log)
 	stdlog.SetOutput(io.Discard) // net/http quotes there what an upstream says unasked
+	if !slices.ContainsFunc(p.environ, func(v string) bool { return strings.HasPrefix(v, "GOGC=") }) {
+		defer app.SpaceCollections(app.CollectApart)()
+	}
 	a, err := app.New(ctx, s, app.Options{Log: log, Build: build()})
 	if errors.Is(err, snapshot.ErrInvalid) { // a setting that only its user could judge
 		return &coded{exitMisused, err}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 	"github.com/redis/rueidis/rueidisaside"
 
+	"github.com/routex/cachewarmer/internal/app"
 	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/testkit"
@@ -47,6 +48,8 @@ func BenchmarkSpread(b *testing.B) {
 			{"go-redis-cache-1s", spreadTTL},
 		} {
 			b.Run(fmt.Sprintf("replicas=%d/who=%s", n, s.name), func(b *testing.B) {
+				// Each of them would be a process of its own, and collect its own garbage.
+				defer app.SpaceCollections(int64(n) * app.CollectApart)()
 				raw, change := s.start(b, n)
 				follow(b, raw, change)
 			})
