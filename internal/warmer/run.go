@@ -136,7 +136,9 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 	if done {
 		r.res.Tags = make(map[snapshot.Kind]snapshot.Tag, len(standings))
 		for kind, st := range standings {
-			r.res.Tags[kind] = st.Tag
+			if st.Tag != "" { // what Redis lost has none
+				r.res.Tags[kind] = st.Tag
+			}
 		}
 	}
 	return done, nil

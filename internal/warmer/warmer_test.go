@@ -500,3 +500,15 @@ func TestRefusedStateIsNotLoadedAgain(t *testing.T) {
 		t.Errorf("Repair() after the source changed = %v", err)
 	}
 }
+
+// TestWhatRedisLostHasNoTag has somebody else do what was asked for, and Redis
+// lose one of the kinds.
+func TestWhatRedisLostHasNoTag(t *testing.T) {
+	r := newRig(t, newSource(5), newStore(), newLock(), nil)
+	r.mustWarm(warmer.Request{})
+	delete(r.st.head.Tags, snapshot.RoutingRules)
+	res, err := r.warm(warmer.Request{Until: func(map[snapshot.Kind]snapshot.Standing) bool { return true }})
+	if _, there := res.Tags[snapshot.RoutingRules]; err != nil || res.Loaded || there || len(res.Tags) != 3 {
+		t.Errorf("Warm() = %+v, %v; want no load, and the tags of the three kinds that are there", res, err)
+	}
+}
