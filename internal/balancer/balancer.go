@@ -34,6 +34,7 @@ type Balancer struct {
 	strategy atomic.Int32
 	metrics  *metrics
 	locks    [locks]paddedMutex // of channels
+	away     away
 
 	mu       sync.Mutex
 	channels map[string]*channel // those in the newest table, and others with requests in flight
@@ -116,29 +117,18 @@ type State struct {
 // States lists the channels, ordered by id: those of the newest table, and
 // those that left it and still have requests in flight.
 func (b *Balancer) States() []State {
-	return b.states(func(State) bool { return true })
-}
-
-// Resting lists those of States that get no requests now, or only a trial. It is
-// asked with every heartbeat: all channels are looked at, and only these are
-// listed and put in order.
-func (b *Balancer) Resting() []State {
-	return b.states(func(s State) bool { return s.RestingMs > 0 || s.Breaker != closed.String() })
-}
-
-func (b *Balancer) states(wanted func(State) bool) []State {
-	all := []State{}
 	now := b.now()
 	b.mu.Lock()
+	all := make([]State, 0, len(b.channels))
 	for _, c := range b.channels {
-		if s := c.state(now); wanted(s) {
-			all = append(all, s)
-		}
+		all = append(all, c.state(now))
 	}
 	b.mu.Unlock()
-	slices.SortFunc(all, func(x, y State) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(all, byChannel)
 	return all
 }
+
+func byChannel(a, b State) int { return cmp.Compare(a.ID, b.ID) }
 
 // keepLocked returns the memory of a channel that is in the table to come.
 func (b *Balancer) keepLocked(id string) *channel {

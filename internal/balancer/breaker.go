@@ -101,12 +101,15 @@ func (c *channel) learn(t *term, o snapshot.Outcome, retryAfter time.Duration) {
 			c.rest.Store(max(c.rest.Load(), now+int64(min(retryAfter, longestRest))))
 		}
 	}
-	is, rest := h.mode, c.rest.Load()-now
+	is, until := h.mode, c.rest.Load()
 	mu.Unlock()
+	if until != 0 {
+		c.b.away.add(c)
+	}
 	if o == snapshot.Throttled {
 		c.b.metrics.throttled.Inc()
 	}
-	c.b.changed(c.id, was, is, time.Duration(rest))
+	c.b.changed(c.id, was, is, time.Duration(until-now))
 }
 
 // throttledLocked rests a channel that answered 429. It has answered, so its

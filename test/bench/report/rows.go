@@ -6,7 +6,7 @@ type limit struct {
 	of    quantity // what is bounded
 	times float64  // of than; 0: there is none
 	than  quantity
-	more  quantity // added as it is; "" for none
+	more  []quantity // added as they are
 	plus  float64
 	text  string
 }
@@ -86,6 +86,7 @@ func stall(what, unit string) quantity { return quantity{"Stall/records=LARGE/wh
 func rows() []row {
 	decide, sticky, rules := quantity{"Decide/who=ours", "ns/op"}, quantity{"Sticky/who=ours", "ns/op"}, quantity{"Rules/who=ours", "ns/op"}
 	write, start := quantity{"Write/replicas=32", "p50-ms"}, quantity{"Start/records=LARGE/who=ours", "ns/op"}
+	load, commit := quantity{write.name, "load-ms"}, quantity{write.name, "commit-ms"}
 	theirs := quantity{"Start/records=LARGE/who=hgetall+decode", "ns/op"}
 	warm := func(records, what, unit string) quantity {
 		return quantity{"Warm/records=" + records + "/what=" + what, unit}
@@ -102,8 +103,8 @@ func rows() []row {
 		spreadRow("32", "ours-of-20", "20"),
 		{
 			work: "API write → the last of 32 replicas serves it, from the request", ours: []quantity{write},
-			peers:  []peer{{"publish alone", spread("32", "ours", "p50-ms")}, {"one load", quantity{"Write/replicas=32", "load-ms"}}},
-			limits: []limit{{of: write, times: 1, than: spread("32", "ours", "p50-ms"), more: quantity{"Write/replicas=32", "load-ms"}, plus: 1, text: "≤ publish + one load + 1 ms"}},
+			peers:  []peer{{"publish alone", spread("32", "ours", "p50-ms")}, {"one load", load}, {"one commit", commit}},
+			limits: []limit{{of: write, times: 1, than: spread("32", "ours", "p50-ms"), more: []quantity{load, commit}, plus: 1, text: "≤ commit + publish + one load + 1 ms"}},
 		},
 		bounded("source loads for one change, 32 replicas", quantity{"Write/replicas=32", "loads/op"}, 1, "1"),
 		bounded("Redis bytes of a refresh without news, 1,000 records", warm("1000", "timer", "own-redis-B/op"), 4096, "≤ 4 KB", peer{"and all else meanwhile", warm("1000", "timer", "redis-B/op")}, peer{"POST warm and its receipt", warm("1000", "nothing-new", "own-redis-B/op")}),

@@ -104,16 +104,16 @@ func (f *figures) line(r row) string {
 func (f *figures) keeps(l limit) string {
 	v, ok := f.of(l.of)
 	bound := l.plus
-	for _, part := range []struct {
-		q     quantity
-		times float64
-	}{{l.than, l.times}, {l.more, 1}} {
-		if part.q.name == "" {
-			continue
-		}
-		than, there := f.of(part.q)
+	add := func(q quantity, times float64) {
+		is, there := f.of(q)
 		ok = ok && there
-		bound += part.times * than
+		bound += times * is
+	}
+	if l.than.name != "" {
+		add(l.than, l.times)
+	}
+	for _, q := range l.more {
+		add(q, 1)
 	}
 	switch {
 	case !ok:
