@@ -80,7 +80,7 @@ func TestProcessesStartTogether(t *testing.T) {
 				break
 			}
 		}
-		if got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version"); got != "5|5" {
+		if got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version"); got != "6|6" {
 			t.Errorf("migrations recorded: %s", got)
 		}
 	})
@@ -109,7 +109,7 @@ func TestReplicasStartTogether(t *testing.T) {
 		}
 		close(at)
 		wg.Wait()
-		if got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version"); got != "5|5" {
+		if got := e.hand(t, "SELECT COUNT(*), COUNT(DISTINCT version_id) FROM goose_db_version"); got != "6|6" {
 			t.Errorf("migrations recorded: %s", got)
 		}
 		if c := load(t, open(t, e)); len(c.Channels) != 6 || len(c.Rules) != 5 || c.Summary.Requests != 500 {
