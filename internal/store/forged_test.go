@@ -96,7 +96,7 @@ func TestReaderNeedsNoScripts(t *testing.T) {
 	if _, err := reader.Describe(ctx); err != nil {
 		t.Errorf("Describe() = %v", err)
 	}
-	if _, err := reader.Standings(ctx, snapshot.Kinds); err != nil {
+	if _, _, err := reader.Standings(ctx, snapshot.Kinds); err != nil {
 		t.Errorf("Standings() = %v", err)
 	}
 	if _, err := reader.Config(ctx); !errors.Is(err, snapshot.ErrUnknown) {

@@ -26,11 +26,11 @@ func (s *Store) number(ctx context.Context, begins bool) (int64, error) {
 	return number(word(reply, 0)), nil
 }
 
-// Standings reads how far Redis is with kinds, for decisions that need no
-// content. A Redis without a head gives empty standings.
+// Standings reads the head, and how far Redis is with kinds, for decisions that
+// need no content. A Redis without a head gives empty standings.
 //
 //	cost  one pipeline of one command, and two for each kind
-func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error) {
+func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error) {
 	var head *redis.MapStringStringCmd
 	metas := make([]*redis.SliceCmd, len(kinds))
 	sizes := make([]*redis.IntCmd, len(kinds))
@@ -43,8 +43,9 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 		return nil
 	})
 	if err != nil && !isWrongType(err) {
-		return nil, s.fault("read standings", err)
+		return snapshot.Head{}, nil, s.fault("read standings", err)
 	}
+	s.examine(head.Val(), isWrongType(head.Err()))
 	h := parseHead(head.Val())
 	out := make(map[snapshot.Kind]snapshot.Standing, len(kinds))
 	for i, kind := range kinds {
@@ -62,5 +63,5 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (map[snaps
 			Odd:    oddly(h.Tags[kind], field(5), field(6)),
 		}
 	}
-	return out, nil
+	return h, out, nil
 }

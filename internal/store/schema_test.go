@@ -36,7 +36,7 @@ func TestAnotherFormIsAnotherVersion(t *testing.T) {
 	if now.Tag == base.Tag || now.Tag.Version() != base.Tag.Version()+1 || now.Meta.Schema != snapshot.Schema {
 		t.Errorf("published as %s of schema %d, want version %d of %d", now.Tag, now.Meta.Schema, base.Tag.Version()+1, snapshot.Schema)
 	}
-	standings, err := f.Standings(t.Context(), []snapshot.Kind{snapshot.Channels, snapshot.Models})
+	_, standings, err := f.Standings(t.Context(), []snapshot.Kind{snapshot.Channels, snapshot.Models})
 	if err != nil || standings[snapshot.Channels].Schema != snapshot.Schema || standings[snapshot.Models].Schema != 0 {
 		t.Errorf("Standings() = %+v, %v", standings, err)
 	}

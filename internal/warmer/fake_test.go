@@ -235,7 +235,7 @@ func (s *fakeStore) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 	return s.live, nil
 }
 
-func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error) {
+func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[snapshot.Kind]snapshot.Standing{}
@@ -246,7 +246,9 @@ func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (map[sna
 		}
 		out[kind] = st
 	}
-	return out, nil
+	h := s.head
+	h.Tags = maps.Clone(h.Tags)
+	return h, out, nil
 }
 
 // fakeLock is the warm lock among the warmers of one test: a channel with one

@@ -38,7 +38,7 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 	if !c.Enabled || !c.SmartInvalidation.Enabled {
 		return nil, nil
 	}
-	standings, err := w.st.Standings(ctx, catalogKinds)
+	_, standings, err := w.st.Standings(ctx, catalogKinds)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (w *Warmer) Invalidate(ctx context.Context, kinds []snapshot.Kind, reason s
 //
 //	cost  one pipeline when there is nothing left to clear
 func (w *Warmer) Clear(ctx context.Context) error {
-	standings, err := w.st.Standings(ctx, snapshot.Kinds)
+	_, standings, err := w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (r *run) kept(kind snapshot.Kind, id string, bases map[snapshot.Kind]*snaps
 //	errors  those of Warm; Held tells when the source stands where it was refused
 //	cost    one pipeline when the forms are as agreed
 func (w *Warmer) reform(ctx context.Context, schema int, settled bool) error {
-	standings, err := w.st.Standings(ctx, snapshot.Kinds)
+	_, standings, err := w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {
 		return err
 	}

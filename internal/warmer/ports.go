@@ -33,7 +33,7 @@ type Store interface {
 	Refuse(ctx context.Context, r *snapshot.Refusal, o snapshot.Order, reason string) error
 	BeginLoad(ctx context.Context) (int64, error)
 	Loads(ctx context.Context) (int64, error)
-	Standings(ctx context.Context, kinds []snapshot.Kind) (map[snapshot.Kind]snapshot.Standing, error)
+	Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error)
 	// Replicas lists the live replicas, with the schema each of them reads and
 	// the highest order of each kind it served.
 	Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error)

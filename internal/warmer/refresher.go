@@ -207,7 +207,7 @@ func (r *Refresher) check(ctx context.Context) {
 	if !counted && c.SmartInvalidation.Enabled {
 		r.refresh(ctx, Request{Reason: "the source does not count its changes", Whole: true})
 	}
-	standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
+	_, standings, err := r.w.st.Standings(ctx, snapshot.Kinds)
 	if err != nil {
 		return
 	}

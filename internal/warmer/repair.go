@@ -13,7 +13,7 @@ import (
 //	errors  those of Warm; Held tells when the source stands where it was refused
 //	cost    one pipeline, and a whole read of a kind that looks complete
 func (w *Warmer) Repair(ctx context.Context, kinds []snapshot.Kind, reason string) error {
-	standings, err := w.st.Standings(ctx, kinds)
+	_, standings, err := w.st.Standings(ctx, kinds)
 	if err != nil {
 		return err
 	}

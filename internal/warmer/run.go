@@ -48,12 +48,14 @@ func (r *run) locked(ctx context.Context) error {
 // once is one warm from the head to the publication.
 func (r *run) once(ctx context.Context, held string) error {
 	r.req = r.w.closeCall(r.c)
-	if done, err := r.satisfied(ctx); done || err != nil {
+	done, head, err := r.satisfied(ctx)
+	if done || err != nil {
 		return err
 	}
-	head, err := r.head(ctx)
-	if err != nil {
-		return err
+	if r.w.o.Permit != nil {
+		if err = r.w.o.Permit(ctx, head.Config); err != nil {
+			return err
+		}
 	}
 	bases, err := r.bases(ctx, head)
 	if err != nil {
@@ -100,19 +102,11 @@ func (r *run) begin(ctx context.Context) (int64, error) {
 	return load, nil
 }
 
-// head reads the head, and ends the warm if its config does not permit one.
-func (r *run) head(ctx context.Context) (snapshot.Head, error) {
-	head, err := r.w.st.Head(ctx)
-	if err == nil && r.w.o.Permit != nil {
-		err = r.w.o.Permit(ctx, head.Config)
-	}
-	return head, err
-}
-
 // satisfied reports whether somebody else has done what r is for. After a load
 // of our own that was overtaken it may be who overtook us: each request was there
-// before our first load, and so before every load that began later.
-func (r *run) satisfied(ctx context.Context) (bool, error) {
+// before our first load, and so before every load that began later. It returns
+// the head as well.
+func (r *run) satisfied(ctx context.Context) (done bool, head snapshot.Head, err error) {
 	switch r.after = -1; {
 	case r.c.noted && r.w.newest(r.c):
 		r.after = r.c.after
@@ -120,13 +114,14 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 		r.after = r.begun
 	}
 	if r.rebuild || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
-		return false, nil
+		head, err = r.w.st.Head(ctx)
+		return false, head, err
 	}
-	standings, err := r.w.st.Standings(ctx, r.req.Kinds)
+	head, standings, err := r.w.st.Standings(ctx, r.req.Kinds)
 	if err != nil {
-		return false, err
+		return false, head, err
 	}
-	done := r.req.Until != nil && r.req.Until(standings)
+	done = r.req.Until != nil && r.req.Until(standings)
 	if !done && r.after >= 0 && !r.req.Rebuild {
 		done = true
 		for _, st := range standings {
@@ -141,7 +136,7 @@ func (r *run) satisfied(ctx context.Context) (bool, error) {
 			}
 		}
 	}
-	return done, nil
+	return done, head, nil
 }
 
 // noteFloors notes how far this process is before a load: a load that it gets
@@ -168,7 +163,7 @@ func (r *run) askOrders(ctx context.Context, bases map[snapshot.Kind]*snapshot.S
 }
 
 func (r *run) readOrders(ctx context.Context) error {
-	standings, err := r.w.st.Standings(ctx, r.judged())
+	_, standings, err := r.w.st.Standings(ctx, r.judged())
 	if err != nil {
 		return err
 	}
