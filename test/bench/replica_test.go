@@ -17,7 +17,7 @@ import (
 func BenchmarkApply(b *testing.B) {
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
-			s, c := serveShelf(b, sets(b, n), nil)
+			s, c := serveShelf(b, sets(b, n), replica.Options{Compile: compile(b)})
 			set := s.now[snapshot.Channels].Set
 			id := set.IDs()[n/2]
 			deltas := []snapshot.Delta{changed(b, set, id, 50), changed(b, set, id, 51)}
@@ -47,33 +47,39 @@ func cpu(tb testing.TB) time.Duration {
 }
 
 // BenchmarkHeap is the memory of all that a replica keeps: records as they came,
-// records decoded, indexes, rules.
+// records decoded, indexes, rules; and of the records alone.
 func BenchmarkHeap(b *testing.B) {
-	runtime.KeepAlive(fresh(b, 100, 50, 50)) // what a process makes once is not the view's
+	runtime.KeepAlive(fresh(b, 100, 50, 50, replica.Options{Compile: compile(b)})) // what a process makes once is not the view's
 	for _, of := range []struct {
 		name                    string
 		channels, models, rules int
 	}{
 		{"reference", 100, 500, 50}, {"1000", 1000, 50, 50}, {fmt.Sprint(large()), large(), large() / 100, 50},
 	} {
-		b.Run("set="+of.name, func(b *testing.B) {
-			before := heap()
-			c := fresh(b, of.channels, of.models, of.rules)
-			grew := heap() - before
-			for b.Loop() {
-				c.Current()
-			}
-			runtime.KeepAlive(c)
-			b.ReportMetric(float64(grew), "heap-B")
-			b.ReportMetric(float64(grew)/float64(of.channels), "heap-B/channel")
-		})
+		for _, part := range []string{"", "/of=records"} {
+			b.Run("set="+of.name+part, func(b *testing.B) {
+				before := heap()
+				o := replica.Options{}
+				if part == "" {
+					o.Compile = compile(b)
+				}
+				c := fresh(b, of.channels, of.models, of.rules, o)
+				grew := heap() - before
+				for b.Loop() {
+					c.Current()
+				}
+				runtime.KeepAlive(c)
+				b.ReportMetric(float64(grew), "heap-B")
+				b.ReportMetric(float64(grew)/float64(of.channels), "heap-B/channel")
+			})
+		}
 	}
 }
 
 // fresh serves records that nothing else holds on to: they come as Redis would
 // give them, each with text of its own, and the shelf forgets them.
-func fresh(b *testing.B, channels, models, rules int) *replica.Cache {
-	s, c := serveShelf(b, assemble(b, catalog(b, channels, models, rules)), nil)
+func fresh(b *testing.B, channels, models, rules int, o replica.Options) *replica.Cache {
+	s, c := serveShelf(b, assemble(b, catalog(b, channels, models, rules)), o)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now, s.last = nil, snapshot.Delta{}

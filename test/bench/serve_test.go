@@ -69,14 +69,15 @@ func (s *shelf) Withdraw(context.Context, string) error             { return nil
 // serve returns a replica that serves all, and stops it with the benchmark.
 func serve(tb testing.TB, all map[snapshot.Kind]*snapshot.Set, installed func(*replica.View)) *replica.Cache {
 	tb.Helper()
-	_, c := serveShelf(tb, all, installed)
+	_, c := serveShelf(tb, all, replica.Options{Compile: compile(tb), Installed: installed})
 	return c
 }
 
-func serveShelf(tb testing.TB, all map[snapshot.Kind]*snapshot.Set, installed func(*replica.View)) (*shelf, *replica.Cache) {
+func serveShelf(tb testing.TB, all map[snapshot.Kind]*snapshot.Set, o replica.Options) (*shelf, *replica.Cache) {
 	tb.Helper()
 	s := newShelf(all)
-	c, err := replica.New(s, replica.Options{ID: "bench", Log: silent, Compile: compile(tb), Installed: installed})
+	o.ID, o.Log = "bench", silent
+	c, err := replica.New(s, o)
 	if err != nil {
 		tb.Fatal(err)
 	}

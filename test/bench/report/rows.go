@@ -123,9 +123,9 @@ func rows() []row {
 		bounded("warm of 1,000 channels, all new", warm("1000", "all-new", "p50-ms"), 50, "≤ 50 ms"),
 		bounded("warm of 1,000 channels from PostgreSQL, nothing new", warm("1000/source=postgres", "nothing-new", "p50-ms"), 10, "≤ 10 ms"),
 		bounded("warm of 1,000 channels from PostgreSQL, all new", warm("1000/source=postgres", "all-new", "p50-ms"), 50, "≤ 50 ms"),
-		bounded("heap of a view, 100/500/50/1", quantity{"Heap/set=reference", "heap-B"}, 110e3, "≤ 110 KB"),
-		bounded("heap of a view, 1,000 channels", quantity{"Heap/set=1000", "heap-B"}, 1e6, "≤ 1 MB"),
-		bounded("heap of a view, LARGE channels", quantity{"Heap/set=LARGE", "heap-B"}, 80e6, "≤ 80 MB"),
+		bounded("heap of a view, 100/500/50/1", quantity{"Heap/set=reference", "heap-B"}, 110e3, "≤ 110 KB", peer{"its records alone", quantity{"Heap/set=reference/of=records", "heap-B"}}),
+		bounded("heap of a view, 1,000 channels", quantity{"Heap/set=1000", "heap-B"}, 1e6, "≤ 1 MB", peer{"its records alone", quantity{"Heap/set=1000/of=records", "heap-B"}}),
+		bounded("heap of a view, LARGE channels", quantity{"Heap/set=LARGE", "heap-B"}, 80e6, "≤ 80 MB", peer{"its records alone", quantity{"Heap/set=LARGE/of=records", "heap-B"}}),
 		grows("growth: refresh without news, 1,000 → LARGE", warm("LARGE", "nothing-new", "p50-ms"), warm("1000", "nothing-new", "p50-ms"), 1.2, "≤ 1.2 ×"),
 		grows("growth: one change end to end, 1,000 → LARGE", quantity{"Change/records=LARGE/replicas=1", "p50-ms"}, quantity{"Change/records=1000/replicas=1", "p50-ms"}, 1.5, "≤ 1.5 ×"),
 		{
