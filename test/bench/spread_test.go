@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ func follow(b *testing.B, raw *redis.Client, change func(i int) time.Duration) {
 		change(i)
 		i++
 	}
+	runtime.GC() // what was needed to set it up is not collected meanwhile
 	idle := anyway(b, raw)
 	count := traffic(b, raw)
 	start := time.Now()
@@ -84,9 +86,10 @@ func follow(b *testing.B, raw *redis.Client, change func(i int) time.Duration) {
 
 // arrivals collects who serves what, and since when.
 type arrivals struct {
-	b    *testing.B
-	n    int
-	came chan arrival
+	b     *testing.B
+	n     int
+	came  chan arrival
+	loses bool // a change may never come to somebody: the benchmark then has no result
 }
 
 type arrival struct {
@@ -104,6 +107,9 @@ func (a *arrivals) note(what string) { a.came <- arrival{what, time.Now()} }
 func (a *arrivals) last(what string, start time.Time) time.Duration {
 	a.b.Helper()
 	late, end := time.Duration(0), time.After(patience)
+	if a.loses {
+		end = time.After(patience / 10)
+	}
 	for left := a.n; left > 0; {
 		select {
 		case got := <-a.came:
@@ -112,6 +118,9 @@ func (a *arrivals) last(what string, start time.Time) time.Duration {
 				late = max(late, got.at.Sub(start))
 			}
 		case <-end:
+			if a.loses {
+				a.b.Skipf("%d of %d never get %s", left, a.n, what)
+			}
 			a.b.Fatalf("%d of %d do not have %s after %v", left, a.n, what, patience)
 		}
 	}
@@ -346,11 +355,13 @@ func spreadAside(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 }
 
 // spreadJetcache: local copies are kept in step by events over pub/sub, wired as
-// in its example.
+// in its example. A read that was under way when the event came puts the old value
+// back, and nothing takes it away again.
 func spreadJetcache(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 	s := testkit.Redis(b)
 	raw := s.Client()
 	a := newArrivals(b, n)
+	a.loses = true
 	var first jetcache.Cache
 	for k := range n {
 		id := strconv.Itoa(k)
