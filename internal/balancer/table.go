@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -62,9 +63,14 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 		}
 	}
 	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
+	models := slices.Collect(maps.Keys(touched))
+	drafts := make([]draft, len(models))
+	inParallel(len(models), func(i int) {
+		drafts[i] = b.draftLocked(prev.index.At(models[i]), touched[models[i]])
+	})
 	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
-	for model, changes := range touched {
-		if e := b.entryLocked(model, prev.index.At(model), changes); e != nil {
+	for i, model := range models {
+		if e := b.entryLocked(model, &drafts[i]); e != nil {
 			entries[model] = e
 		} else {
 			gone = append(gone, model)
@@ -107,54 +113,69 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 	return mended
 }
 
-// entryLocked returns the entry of a model after changes, and nil if nobody
-// offers it any more.
-func (b *Balancer) entryLocked(model string, prev *entry, changes []change) *entry {
-	var next entry
-	for i, wire := range wires {
-		var before *Pool
-		if prev != nil {
-			before = prev[i]
-		}
-		next[i] = b.poolLocked(turnKey{model, i}, before, changes, wire)
-	}
-	if next == (entry{}) {
-		return nil
-	}
-	return &next
+// draft is what becomes of the pools of a model.
+type draft [len(wires)]struct {
+	before *Pool
+	stays  bool // nothing concerns it
+	built  plan
+	ranked bool // built is with priorities
 }
 
 // few is how many changes are made one by one: with more there is little of a
 // pool to take over.
 const few = 8
 
-// poolLocked returns before with changes, and before itself if they do not
-// concern its format.
-func (b *Balancer) poolLocked(key turnKey, before *Pool, changes []change, wire snapshot.Wire) *Pool {
-	concern := func(c change) bool {
-		if c.ch != nil && c.ch.Speaks(wire) {
-			return true
-		}
-		if before == nil {
-			return false
-		}
-		_, was := before.find(c.id)
-		return was
-	}
-	if !slices.ContainsFunc(changes, concern) {
-		return before
-	}
+// draftLocked returns the draft of a model's pools after changes. It changes
+// nothing, so that drafts of several models can be made at once.
+func (b *Balancer) draftLocked(prev *entry, changes []change) (d draft) {
 	ranked := b.strategy.Load() == byPriority
-	var built plan
-	if before != nil && len(changes) <= few {
-		built, ranked = before.some(ranked)
-		for _, c := range changes {
-			built = built.after(c.id, b.memberLocked(c, wire), ranked)
+	for i, wire := range wires {
+		next := &d[i]
+		if prev != nil {
+			next.before = prev[i]
 		}
-	} else {
-		built = newPlan(b.mergeLocked(before, changes, wire), ranked)
+		if next.stays = !slices.ContainsFunc(changes, func(c change) bool { return c.concerns(next.before, wire) }); next.stays {
+			continue
+		}
+		next.ranked = ranked
+		if next.before != nil && len(changes) <= few {
+			next.built, next.ranked = next.before.some(ranked)
+			for _, c := range changes {
+				next.built = next.built.after(c.id, b.memberLocked(c, wire), next.ranked)
+			}
+		} else {
+			next.built = newPlan(b.mergeLocked(next.before, changes, wire), ranked)
+		}
 	}
-	return b.newPoolLocked(key, before, built, ranked)
+	return d
+}
+
+// concerns reports whether the change is one of a pool of that format; before
+// may be nil.
+func (c *change) concerns(before *Pool, wire snapshot.Wire) bool {
+	if c.ch != nil && c.ch.Speaks(wire) {
+		return true
+	}
+	if before == nil {
+		return false
+	}
+	_, was := before.find(c.id)
+	return was
+}
+
+// entryLocked returns the entry of a model as it was drafted, and nil if nobody
+// offers it any more. A pool that no change concerns is the one before.
+func (b *Balancer) entryLocked(model string, d *draft) *entry {
+	var next entry
+	for i := range d {
+		if next[i] = d[i].before; !d[i].stays {
+			next[i] = b.newPoolLocked(turnKey{model, i}, d[i].before, d[i].built, d[i].ranked)
+		}
+	}
+	if next == (entry{}) {
+		return nil
+	}
+	return &next
 }
 
 // memberLocked is what a change comes to for a pool of a format: nil if the

@@ -20,7 +20,9 @@ func (r *Records[V]) With(set map[string]V, removed []string) *Records[V] {
 // with is With of n records to set.
 func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Records[V] {
 	if r.Len() == 0 {
-		return gather(n, set)
+		out := gather(n, set)
+		out.huddle()
+		return out
 	}
 	e := edit[V]{
 		Records: Records[V]{n: r.n, width: r.width, chunks: slices.Clone(r.chunks)},

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/routex/cachewarmer/internal/app"
 	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
@@ -98,6 +99,7 @@ func heap() int64 {
 // BenchmarkStart is from nothing to ready, on a Redis that is warm. The peer
 // reads the channels with HGETALL and decodes all of them, one after the other.
 func BenchmarkStart(b *testing.B) {
+	defer app.SpaceCollections(app.CollectApart)() // as the program does
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
 			r := newRig(b)
