@@ -37,6 +37,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 		if err != nil {
 			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
 		}
+		w.upTo(beats.now)
 		lost := s.seen.lost(beats, live, s.o.LiveFor)
 		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
 		silent := false
@@ -100,6 +101,14 @@ func (s *Store) wanted(ctx context.Context, tags map[string]snapshot.Tag, dated 
 		w.since[name] = number(date.Val())
 	}
 	return w, nil
+}
+
+// upTo takes a date that is not over yet for now: Redis's clock was set back, or it
+// is that of another server since.
+func (w *wanted) upTo(now int64) {
+	for name, since := range w.since {
+		w.since[name] = min(since, now)
+	}
 }
 
 // serves reports whether info, of that heartbeat, carries what is wanted, or

@@ -377,6 +377,9 @@ func TestReceiptDoesNotCountWhatRedisHadBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	receipt(time.Second, 1)
+	confirm(3_600_000) // by the clock of another server
+	time.AfterFunc(20*time.Millisecond, func() { _ = f.Report(ctx, replica("r1", "5-aaaaaaaa")) })
+	receipt(time.Second, 1)
 }
 
 // TestReceiptForAWriteThatADeposedMasterTook asks the new master, whose data set
