@@ -52,15 +52,19 @@ func (s *spacing) arm() {
 // adjust sets how much the heap may grow. It returns false once that is not ours
 // to say any more.
 func (s *spacing) adjust() bool {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
+	scanned := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
+	metrics.Read(scanned)
+	var live int64
+	for _, s := range scanned { // the percentage is of all of these
+		live += int64(s.Value.Uint64())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return false
 	}
 	// Below 4 MiB the runtime reckons with 4 MiB.
-	percent := int(max(100, 100*s.apart/max(4<<20, int64(live[0].Value.Uint64()))))
+	percent := int(max(100, 100*s.apart/max(4<<20, live)))
 	if apart := max(percent, s.percent) - min(percent, s.percent); apart > s.percent/10 {
 		s.percent = percent
 		debug.SetGCPercent(percent)

@@ -24,20 +24,22 @@ func (a *away) add(c *channel) {
 	a.all[c] = true
 }
 
-// list returns them, without those that may be asked again or are gone. One that
-// comes to rest meanwhile is added after that.
-func (a *away) list(b *Balancer) []*channel {
+// list returns them, without those that may be asked again. One that comes to
+// rest meanwhile is added after that.
+func (a *away) list() []*channel {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.all, func(c *channel, _ bool) bool { return c.rest.Load() == 0 || !b.remembers(c) })
+	maps.DeleteFunc(a.all, func(c *channel, _ bool) bool { return c.rest.Load() == 0 })
 	return slices.Collect(maps.Keys(a.all))
 }
 
-// remembers reports whether c is one of States.
-func (b *Balancer) remembers(c *channel) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.channels[c.id] == c
+// drop is for channels that are gone, which never come back as the same ones.
+func (a *away) drop(gone []*channel) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range gone {
+		delete(a.all, c)
+	}
 }
 
 // Resting lists those of States that get no requests now, or only a trial.
@@ -45,11 +47,20 @@ func (b *Balancer) remembers(c *channel) bool {
 //	cost  by those that rest
 func (b *Balancer) Resting() []State {
 	all, now := []State{}, b.now()
-	for _, c := range b.away.list(b) {
-		if s := c.state(now); s.RestingMs > 0 || s.Breaker != closed.String() {
+	resting, gone := b.away.list(), []*channel(nil)
+	if len(resting) == 0 {
+		return all
+	}
+	b.mu.Lock() // not while away is locked: a table in the making would hold up requests that end
+	for _, c := range resting {
+		if b.channels[c.id] != c {
+			gone = append(gone, c)
+		} else if s := c.state(now); s.RestingMs > 0 || s.Breaker != closed.String() {
 			all = append(all, s)
 		}
 	}
+	b.mu.Unlock()
+	b.away.drop(gone)
 	slices.SortFunc(all, byChannel)
 	return all
 }

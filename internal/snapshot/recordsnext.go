@@ -14,15 +14,17 @@ import (
 //	      records. Beyond a third more, or below a sixth, everything is laid out
 //	      anew, as by NewRecords
 func (r *Records[V]) With(set map[string]V, removed []string) *Records[V] {
-	return r.with(len(set), maps.All(set), removed)
+	out := r.with(len(set), maps.All(set), removed)
+	if r.Len() == 0 {
+		out.huddle()
+	}
+	return out
 }
 
-// with is With of n records to set.
+// with is With of n records to set, whose ids stay where they are.
 func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Records[V] {
 	if r.Len() == 0 {
-		out := gather(n, set)
-		out.huddle()
-		return out
+		return gather(n, set)
 	}
 	e := edit[V]{
 		Records: Records[V]{n: r.n, width: r.width, chunks: slices.Clone(r.chunks)},

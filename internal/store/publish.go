@@ -68,7 +68,7 @@ func (s *Store) publishOnce(ctx context.Context, p snapshot.Publication, floor m
 	}
 	r.result.At = at
 	for kind, snap := range r.result.Snapshots {
-		s.made.note(kind, making{snap.Tag, at.UnixMilli(), r.data})
+		s.made.note(kind, making{tag: snap.Tag, data: r.data})
 		if snap.Meta.WarmedAt.IsZero() {
 			snap.Meta.WarmedAt = at
 		}

@@ -19,11 +19,11 @@ import (
 //
 // A newer tag counts in the data set that Redis holds now, if the tag went into
 // it: one from before a flush has a greater number than any after it, and says
-// nothing. Nor does a
-// report count that is older than the invalidation which this process made or, with
-// wait, than the newest publication or confirmation of the kind: what a failover
-// lost may get its tag again, and a registry that came back with an old copy of
-// Redis says what was. Who has nothing new to say is asked to say it again.
+// nothing. Nor does a report count that is older than the invalidation which this
+// process made or, with wait, than the newest publication or confirmation of the
+// kind: what a failover lost may get its tag again, and a registry that came back
+// with an old copy of Redis says what was. Who has nothing new to say is asked to
+// say it again.
 func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait time.Duration) (snapshot.Receipt, error) {
 	began := time.Now()
 	deadline := began.Add(wait)
@@ -31,39 +31,55 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 	if err != nil {
 		return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
 	}
-	asked := false
+	asked, quiet := false, map[string]int64{}
 	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
-		live, beats, err := s.registry(ctx)
-		if err != nil {
-			return snapshot.Receipt{Tags: tags, Laggards: []string{}, TookMs: time.Since(began).Milliseconds()}, err
-		}
-		w.upTo(beats.now)
-		lost := s.seen.lost(beats, live, s.o.LiveFor)
-		r := snapshot.Receipt{Tags: tags, Replicas: len(live) + len(lost), Laggards: lost}
-		silent := false
-		for _, info := range live {
-			ok, old := s.serves(info, beats.at[info.ID], w)
-			silent = silent || old
-			if ok && !old {
-				r.Applied++
-			} else {
-				r.Laggards = append(r.Laggards, info.ID)
-			}
-		}
-		slices.Sort(r.Laggards)
+		r, silent, err := s.receipt(ctx, w, quiet)
 		r.TookMs = time.Since(began).Milliseconds()
+		if err != nil {
+			return r, err
+		}
 		left := time.Until(deadline)
 		if (r.Applied == r.Replicas && r.Replicas > 0) || left <= 0 {
 			return r, nil
 		}
 		if silent && !asked {
 			asked = true
-			s.tell(ctx, bell(snapshot.BellReport, "", "", s.o.By, ""))
+			// Who may not publish waits for heartbeats.
+			_ = s.c.Command.Publish(ctx, s.keys.Events(), bell(snapshot.BellReport, "", "", s.o.By, "")).Err()
 		}
 		if err := pause(ctx, min(delay, left)); err != nil {
 			return r, errors.Join(snapshot.ErrUnavailable, err)
 		}
 	}
+}
+
+// receipt is one look at the registry. Quiet keeps, by id, the heartbeats of those
+// whose report was too old; silent says that it is the same one as before. Once it
+// may be too old by chance: the report came between two reads of the registry.
+func (s *Store) receipt(ctx context.Context, w wanted, quiet map[string]int64) (r snapshot.Receipt, silent bool, err error) {
+	live, beats, err := s.registry(ctx)
+	if err != nil {
+		return snapshot.Receipt{Tags: w.tags, Laggards: []string{}}, false, err
+	}
+	w.upTo(beats.now)
+	lost := s.seen.lost(beats, live, s.o.LiveFor)
+	r = snapshot.Receipt{Tags: w.tags, Replicas: len(live) + len(lost), Laggards: lost}
+	for _, info := range live {
+		beat := beats.at[info.ID]
+		ok, old := s.serves(info, beat, w)
+		if ok && !old {
+			r.Applied++
+			continue
+		}
+		r.Laggards = append(r.Laggards, info.ID)
+		if ok {
+			was, before := quiet[info.ID]
+			silent = silent || (before && was == beat)
+			quiet[info.ID] = beat
+		}
+	}
+	slices.Sort(r.Laggards)
+	return r, silent, nil
 }
 
 // wanted is what a receipt asks of every replica.
@@ -93,12 +109,16 @@ func (s *Store) wanted(ctx context.Context, tags map[string]snapshot.Tag, dated 
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) { // what somebody has replaced says nothing
-		return w, s.fault("read what is published", err)
-	}
+	errs := []error{err, head.Err()} // the first alone may be one that says nothing
 	w.incarnation = head.Val()["incarnation"]
 	for name, date := range dates {
+		errs = append(errs, date.Err())
 		w.since[name] = number(date.Val())
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, redis.Nil) && !isWrongType(err) { // what somebody has replaced says nothing
+			return w, s.fault("read what is published", err)
+		}
 	}
 	return w, nil
 }
@@ -123,7 +143,7 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old
 		}
 		kind := snapshot.Kind(name)
 		have, in := info.Tags[kind], info.In[kind]
-		if have != want && (in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
+		if have != want && (w.incarnation == "" || in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
 			return false, false
 		}
 		old = old || beat < w.since[name]
