@@ -29,7 +29,7 @@ func TestCollectionsAreApart(t *testing.T) {
 	const made = 40 * app.CollectApart
 	usual := collections(made)
 	stop := app.SpaceCollections(app.CollectApart)
-	if n := collections(made); n < 30 || n > 45 || n >= usual/2 {
+	if n := collections(made); n < 30 || n > 55 || n >= usual/2 {
 		t.Errorf("%d collections of 40 times as much as is to be between two; %d without that", n, usual)
 	}
 	kept[1] = make([]byte, 4*app.CollectApart)

@@ -143,7 +143,7 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old
 		}
 		kind := snapshot.Kind(name)
 		have, in := info.Tags[kind], info.In[kind]
-		if have != want && (w.incarnation == "" || in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
+		if have != want && (in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
 			return false, false
 		}
 		old = old || beat < w.since[name]
