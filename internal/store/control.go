@@ -168,6 +168,6 @@ func (s *Store) Refuse(ctx context.Context, r *snapshot.Refusal, o snapshot.Orde
 	if err != nil {
 		return s.fault("refuse "+string(r.Kind), err)
 	}
-	s.tell(ctx, bell("refused", string(r.Kind), "", s.o.By, r.Guard))
+	s.tell(ctx, bell("refused", string(r.Kind), s.o.By, r.Guard))
 	return nil
 }

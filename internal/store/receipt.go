@@ -45,7 +45,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 		if silent && !asked {
 			asked = true
 			// Who may not publish waits for heartbeats.
-			_ = s.c.Command.Publish(ctx, s.keys.Events(), bell(snapshot.BellReport, "", "", s.o.By, "")).Err()
+			_ = s.c.Command.Publish(ctx, s.keys.Events(), bell(snapshot.BellReport, "", s.o.By, "")).Err()
 		}
 		if err := pause(ctx, min(delay, left)); err != nil {
 			return r, errors.Join(snapshot.ErrUnavailable, err)

@@ -59,7 +59,7 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 		return s.fault("withdraw replica", err)
 	}
 	s.seen.forget(id)
-	s.tell(ctx, bell("left", "", "", id, ""))
+	s.tell(ctx, bell("left", "", id, ""))
 	return nil
 }
 
@@ -131,15 +131,15 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 	return info
 }
 
-// bell is the JSON of one message on the events channel.
-func bell(event, kind string, tag snapshot.Tag, by, reason string) string {
+// bell is the JSON of one message on the events channel that is about no tag.
+func bell(event, kind, by, reason string) string {
 	text, err := snapshot.Encode(struct {
 		Event  string       `json:"event"`
 		Kind   string       `json:"kind"`
 		Tag    snapshot.Tag `json:"tag"`
 		By     string       `json:"by"`
 		Reason string       `json:"reason"`
-	}{event, kind, tag, by, reason})
+	}{Event: event, Kind: kind, By: by, Reason: reason})
 	if err != nil {
 		return "{}" // cannot be: plain strings always encode
 	}
@@ -156,7 +156,7 @@ func (s *Store) tell(ctx context.Context, message string) {
 // Announce rings the bell for an event that has no data of its own in Redis,
 // such as a lease handed over.
 func (s *Store) Announce(ctx context.Context, event, reason string) error {
-	if err := s.c.Command.Publish(ctx, s.keys.Events(), bell(event, "", "", s.o.By, reason)).Err(); err != nil {
+	if err := s.c.Command.Publish(ctx, s.keys.Events(), bell(event, "", s.o.By, reason)).Err(); err != nil {
 		return s.fault("announce "+event, err)
 	}
 	return nil
