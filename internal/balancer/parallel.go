@@ -12,6 +12,12 @@ const portion = 32
 // inParallel calls f for 0 to n-1, on all cores where that is much. It returns
 // when all is done. A panic of f comes to the caller.
 func inParallel(n int, f func(i int)) {
+	if n <= portion {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
 	var next atomic.Int64
 	var broken atomic.Pointer[any]
 	work := func() {
