@@ -9,21 +9,28 @@ import (
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
+// confirming is a fresh replica with a source that has the same, and that it reads
+// often once Redis is silent.
+func confirming(t *testing.T) (*fakeStore, *fakeSource, *replica.Cache) {
+	st := newStore()
+	st.publish(4)
+	src := &fakeSource{}
+	src.rev.Store(4)
+	config := snapshot.DefaultCacheConfig()
+	config.BackgroundRefresh.IntervalMs = snapshot.MinIntervalMs
+	c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
+	c.SetConfig(snapshot.VersionedConfig{CacheConfig: config, Version: 1})
+	time.Sleep(time.Second)
+	return st, src, c
+}
+
 // TestWhatTheSourceConfirmedIsStillOfItsDataSet loses Redis, has the source
 // confirm the copy, and meets a Redis in which the same tag belongs to another
 // lineage.
 func TestWhatTheSourceConfirmedIsStillOfItsDataSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := newStore()
-		st.publish(4)
+		st, src, c := confirming(t)
 		was := st.save()
-		src := &fakeSource{}
-		src.rev.Store(4)
-		config := snapshot.DefaultCacheConfig()
-		config.BackgroundRefresh.IntervalMs = snapshot.MinIntervalMs
-		c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
-		c.SetConfig(snapshot.VersionedConfig{CacheConfig: config, Version: 1})
-		time.Sleep(time.Second)
 		st.set(func(f *fakeStore) { f.headErr = errDown })
 		time.Sleep(10 * time.Second)
 		if src.loads.Load() == 0 {
@@ -54,15 +61,7 @@ func TestWhatTheSourceConfirmedIsStillOfItsDataSet(t *testing.T) {
 // head that Redis had last says nothing of them any more.
 func TestWhatTheSourceConfirmedIsGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := newStore()
-		st.publish(4)
-		src := &fakeSource{}
-		src.rev.Store(4)
-		config := snapshot.DefaultCacheConfig()
-		config.BackgroundRefresh.IntervalMs = snapshot.MinIntervalMs
-		c := start(t, st, func(o *replica.Options) { o.LoadSource = src.load })
-		c.SetConfig(snapshot.VersionedConfig{CacheConfig: config, Version: 1})
-		time.Sleep(time.Second)
+		st, src, c := confirming(t)
 		lost := []snapshot.Kind{snapshot.Models, snapshot.Analytics}
 		st.set(func(f *fakeStore) {
 			for _, kind := range lost {
