@@ -162,12 +162,13 @@ func startPostgres(bin, dir string, attr *syscall.SysProcAttr) (int, error) {
 	return 0, errPortTaken
 }
 
-// servePostgres starts the server of a cluster and returns when it answers. The
-// error is errPortTaken when another port has to be tried.
+// servePostgres starts the server of a cluster and returns when it answers. What it
+// commits outlives a crash of the server, and not one of the machine. The error is
+// errPortTaken when another port has to be tried.
 func servePostgres(bin, dir, data string, port int, attr syscall.SysProcAttr) error {
 	proc, err := startProcess(dir, &attr, syscall.SIGQUIT, filepath.Join(bin, "postgres"),
 		"-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1",
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+		"-c", "fsync=off", "-c", "full_page_writes=off",
 		"-c", "max_connections=200", "-c", "shared_buffers=32MB")
 	if err != nil {
 		return err
