@@ -182,6 +182,7 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	both.Go(func() { k.pass(k.server, k.client, &k.asks, p.ask) })
 	both.Go(func() { k.pass(k.client, k.server, &k.replies, p.reply) })
 	both.Wait()
+	k.loses() // a client that has not waited for its reply has lost it, too
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -61,7 +61,7 @@ func (k *link) loseNext(told func()) {
 	k.lose = told
 }
 
-// loses reports whether the reply that has come is the one to lose.
+// loses reports whether the reply that has come, or never will, is the one to lose.
 func (k *link) loses() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
