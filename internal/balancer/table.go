@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/parallel"
 )
 
 // wires are the formats that pools are kept for, in the order of entry.
@@ -65,8 +66,8 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
 	models := slices.Collect(maps.Keys(touched))
 	drafts := make([]draft, len(models))
-	inParallel(len(models), func(i int) {
-		drafts[i] = b.draftLocked(prev.index.At(models[i]), touched[models[i]])
+	parallel.Each(len(models), draftPortion, func() func(int) {
+		return func(i int) { drafts[i] = b.draftLocked(prev.index.At(models[i]), touched[models[i]]) }
 	})
 	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
 	for i, model := range models {
@@ -112,6 +113,9 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 	}
 	return mended
 }
+
+// draftPortion is how many models a goroutine drafts before it asks for more.
+const draftPortion = 32
 
 // draft is what becomes of the pools of a model.
 type draft [len(wires)]struct {

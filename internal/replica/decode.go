@@ -2,11 +2,9 @@ package replica
 
 import (
 	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/parallel"
 )
 
 // decodeChunk is how many records a goroutine decodes before it asks for more:
@@ -27,25 +25,10 @@ type decoded[T any] struct {
 // leaves no goroutine behind.
 func decodeEach[T any](todo []encoded, decoder func() func(id, body string) (*T, error)) []decoded[T] {
 	out := make([]decoded[T], len(todo))
-	var next atomic.Int64
-	work := func() {
+	parallel.Each(len(todo), decodeChunk, func() func(int) {
 		decode := decoder()
-		for {
-			from := int(next.Add(decodeChunk)) - decodeChunk
-			if from >= len(todo) {
-				return
-			}
-			for i := from; i < min(from+decodeChunk, len(todo)); i++ {
-				out[i].rec, out[i].err = decodeOne(todo[i].id, todo[i].body, decode)
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), (len(todo)+decodeChunk-1)/decodeChunk) - 1 {
-		wg.Go(work)
-	}
-	work() // the caller is one of them
-	wg.Wait()
+		return func(i int) { out[i].rec, out[i].err = decodeOne(todo[i].id, todo[i].body, decode) }
+	})
 	return out
 }
 
