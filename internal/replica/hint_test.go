@@ -95,6 +95,17 @@ func (r *hintRig) calls() (n int) {
 	return n + r.st.heads
 }
 
+// wantOneLook waits for the look that proves what hints have brought: Redis is asked
+// once for all of them, where it had been asked so often before.
+func (r *hintRig) wantOneLook(t *testing.T, before int) {
+	t.Helper()
+	time.Sleep(110 * time.Millisecond)
+	synctest.Wait()
+	if n := r.calls() - before; n != 1 {
+		t.Errorf("%d reads after 110 ms, want one look", n)
+	}
+}
+
 // TestAHintIsServedWithoutARead hears a change, and serves it before anything was
 // asked of Redis. The look that follows is one, and finds it true.
 func TestAHintIsServedWithoutARead(t *testing.T) {
@@ -123,11 +134,7 @@ func TestAHintIsServedWithoutARead(t *testing.T) {
 		if got := r.st.lastReport(); got.Tags[snapshot.Channels] != snap.Tag || got.In[snapshot.Channels] != r.st.save().head.Incarnation || got.Floor[snapshot.Channels].Revision != 2 {
 			t.Errorf("reported %+v", got)
 		}
-		time.Sleep(110 * time.Millisecond)
-		synctest.Wait()
-		if n := r.calls() - before; n != 1 {
-			t.Errorf("%d reads after 110 ms, want one look", n)
-		}
+		r.wantOneLook(t, before)
 		if applied, ignored := counted(t, r.reg); applied != 1 || ignored != 0 {
 			t.Errorf("counted %v applied and %v ignored", applied, ignored)
 		}
@@ -146,11 +153,7 @@ func TestManyHintsAreOneLook(t *testing.T) {
 				t.Fatalf("serves revision %d, want %d", got, rev)
 			}
 		}
-		time.Sleep(110 * time.Millisecond)
-		synctest.Wait()
-		if n := r.calls() - before; n != 1 {
-			t.Errorf("%d reads for ten hints, want one look", n)
-		}
+		r.wantOneLook(t, before)
 	})
 }
 

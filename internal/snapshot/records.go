@@ -83,9 +83,9 @@ func gather[V comparable](n int, all iter.Seq2[string, V]) *Records[V] {
 }
 
 // huddle gives the ids of each bucket a text in common, which stays for as long as
-// one of them is in use; nobody may have seen r yet.
-// A look compares one of them, and far fewer places of memory are looked at than
-// where each id is part of its record's text.
+// one of them is in use; nobody may have seen r yet. A look compares one of them,
+// and far fewer places of memory are looked at than where each id is part of its
+// record's text.
 func (r *Records[V]) huddle() {
 	var all strings.Builder
 	for _, c := range r.chunks {

@@ -89,7 +89,7 @@ func TestABellHintsAtASmallChange(t *testing.T) {
 	out := f.send(p)
 	b := next(1)[0]
 	h, err := f.Hint(b.Hint)
-	if err != nil || !b.Hinted {
+	if err != nil || b.Event != "" || !b.Hinted {
 		t.Fatalf("heard %+v with the hint %+v, %v", b, h, err)
 	}
 	head, err := f.Head(context.Background())
@@ -131,7 +131,7 @@ func TestAHintComesWithTheFirstBellOnly(t *testing.T) {
 	if err != nil || len(h.Steps) != 2 {
 		t.Errorf("the first bell hints at %+v, %v", h, err)
 	}
-	if b := all[1]; !b.Hinted || b.Hint != "" {
+	if b := all[1]; b.Event != "" || !b.Hinted || b.Hint != "" {
 		t.Errorf("the second one is %+v, want that it was hinted at", b)
 	}
 }
