@@ -9,9 +9,21 @@ import (
 
 // entry is one expression that is searched.
 type entry struct {
-	expr string         // in the syntax of package regexp
-	std  *regexp.Regexp // the truth that a set only answers faster
-	re2  string         // the same for a set; "" if it must not be in one
+	expr string // in the syntax of package regexp
+	re2  string // the same for a set; "" if it must not be in one
+	// std is the truth that a set only answers faster, and nil until it is needed:
+	// its program is many times as large as expr.
+	std atomic.Pointer[regexp.Regexp]
+}
+
+// compiled returns what package regexp makes of e, and keeps it.
+func (e *entry) compiled() *regexp.Regexp {
+	re := e.std.Load()
+	if re == nil {
+		re = regexp.MustCompile(e.expr) // as it did in add
+		e.std.Store(re)
+	}
+	return re
 }
 
 // matcher says which of many expressions occur in a text. It is immutable but
@@ -43,11 +55,10 @@ func (c *collector) add(expr string) (int, error) {
 	}
 	e := c.known(expr)
 	if e == nil {
-		std, err := regexp.Compile(expr)
-		if err != nil {
+		if _, err := regexp.Compile(expr); err != nil {
 			return -1, err
 		}
-		e = &entry{expr: expr, std: std, re2: forSet(expr)}
+		e = &entry{expr: expr, re2: forSet(expr)}
 	}
 	i := len(c.entries)
 	c.entries, c.number[expr] = append(c.entries, e), i
@@ -89,6 +100,9 @@ func (c *collector) matcher(atLeast int) *matcher {
 		m.alone = append(append(m.alone, refused...), more...)
 	}
 	m.sets = sets
+	for _, i := range m.alone {
+		m.entries[i].compiled() // here, and not for the first request
+	}
 	return m
 }
 
@@ -130,7 +144,7 @@ func (m *matcher) match(text string) []int {
 func (m *matcher) oneByOne(text string) []int {
 	var found []int
 	for i, e := range m.entries {
-		if e.std.MatchString(text) {
+		if e.compiled().MatchString(text) {
 			found = append(found, i)
 		}
 	}
@@ -141,7 +155,7 @@ func (m *matcher) oneByOne(text string) []int {
 // one.
 func (m *matcher) these(found, numbers []int, text string) []int {
 	for _, i := range numbers {
-		if m.entries[i].std.MatchString(text) {
+		if m.entries[i].compiled().MatchString(text) {
 			found = append(found, i)
 		}
 	}
