@@ -53,7 +53,7 @@ func (b *Balancer) Resting() []State {
 	}
 	b.mu.Lock() // not while away is locked: a table in the making would hold up requests that end
 	for _, c := range resting {
-		if b.channels[c.id] != c {
+		if b.channels.get(c.id) != c {
 			gone = append(gone, c)
 		} else if s := c.state(now); s.RestingMs > 0 || s.Breaker != closed.String() {
 			all = append(all, s)

@@ -37,8 +37,8 @@ type Balancer struct {
 	away     away
 
 	mu       sync.Mutex
-	channels map[string]*channel // those in the newest table, and others with requests in flight
-	turns    map[turnKey]*turn   // of the pools of the newest table
+	channels roster
+	newest   *Table // nil: none was compiled yet
 }
 
 // turn is where round robin stands in a pool. It fills a line of the cache, so
@@ -48,16 +48,10 @@ type turn struct {
 	_    [56]byte
 }
 
-type turnKey struct {
-	model string
-	wire  int
-}
-
 // New returns a Balancer that remembers nothing.
 func New(o Options) (*Balancer, error) {
 	b := &Balancer{
 		log: cmp.Or(o.Log, slog.Default()), random: o.Random, start: time.Now(),
-		channels: map[string]*channel{}, turns: map[turnKey]*turn{},
 	}
 	if b.random == nil {
 		b.random = rand.Uint64
@@ -91,12 +85,11 @@ func (b *Balancer) now() int64 { return int64(time.Since(b.start)) + 1 }
 // the table alone.
 func (b *Balancer) Forget() {
 	b.mu.Lock()
-	channels := make([]*channel, 0, len(b.channels))
-	for _, c := range b.channels {
-		channels = append(channels, c)
-	}
-	for _, t := range b.turns {
-		t.next.Store(0)
+	channels := slices.Clone(b.channels.all)
+	for p := range b.newest.pools() {
+		if t := p.turn.Load(); t != nil {
+			t.next.Store(0)
+		}
 	}
 	b.mu.Unlock()
 	for _, c := range channels {
@@ -119,8 +112,8 @@ type State struct {
 func (b *Balancer) States() []State {
 	now := b.now()
 	b.mu.Lock()
-	all := make([]State, 0, len(b.channels))
-	for _, c := range b.channels {
+	all := make([]State, 0, len(b.channels.all))
+	for _, c := range b.channels.all {
 		all = append(all, c.state(now))
 	}
 	b.mu.Unlock()
@@ -132,10 +125,10 @@ func byChannel(a, b State) int { return cmp.Compare(a.ID, b.ID) }
 
 // keepLocked returns the memory of a channel that is in the table to come.
 func (b *Balancer) keepLocked(id string) *channel {
-	c := b.channels[id]
+	c := b.channels.get(id)
 	if c == nil {
 		c = newChannel(b, id)
-		b.channels[id] = c
+		b.channels.late = append(b.channels.late, c)
 	}
 	c.gone.Store(false)
 	return c
@@ -144,21 +137,19 @@ func (b *Balancer) keepLocked(id string) *channel {
 // retireLocked lets go of a channel that is not in the table to come, now or
 // when its last request has ended.
 func (b *Balancer) retireLocked(id string) {
-	c := b.channels[id]
+	c := b.channels.get(id)
 	if c == nil {
 		return
 	}
 	c.gone.Store(true) // before the look at what is in flight: the last one to end looks the other way round
-	if c.inFlight() == 0 {
-		delete(b.channels, id)
-	}
+	b.channels.left = true
 }
 
 // drop forgets a channel that is gone and has nothing in flight any more.
 func (b *Balancer) drop(c *channel) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.channels[c.id] == c && c.gone.Load() && c.inFlight() == 0 {
-		delete(b.channels, c.id)
+	if c.forgettable() {
+		b.channels.remove(c)
 	}
 }

@@ -31,7 +31,7 @@ type channel struct {
 	term    atomic.Pointer[term] // nil before the first pick of a term
 	learned *healing             // nil: nothing yet; lock guards it
 	gone    atomic.Bool          // from the newest table
-	stripe  uint32               // a part of the hash of the id
+	stripe  uint32               // stripeOf the id
 }
 
 // term is a time over which outcomes are judged together. A change of the
@@ -43,8 +43,14 @@ type term struct {
 }
 
 func newChannel(b *Balancer, id string) *channel {
-	return &channel{id: id, stripe: uint32(hashOf(id)), b: b}
+	return &channel{id: id, stripe: stripeOf(id), b: b}
 }
+
+// stripeOf returns a part of the hash of an id.
+func stripeOf(id string) uint32 { return uint32(hashOf(id)) }
+
+// forgettable reports whether no table has the channel and no request will end.
+func (c *channel) forgettable() bool { return c.gone.Load() && c.inFlight() == 0 }
 
 // lock holds what was learned of a channel, and of those that share its lock:
 // one in each would be a line of the cache more for each of many thousands.

@@ -50,9 +50,9 @@ func (d *draw) inTurn() uint64 {
 	if !d.asked {
 		d.asked = true
 		if d.take {
-			d.turn = d.pool.turn.next.Add(1) - 1
-		} else {
-			d.turn = d.pool.turn.next.Load()
+			d.turn = d.pool.line().next.Add(1) - 1
+		} else if t := d.pool.turn.Load(); t != nil {
+			d.turn = t.next.Load()
 		}
 	}
 	return d.turn

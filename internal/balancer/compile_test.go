@@ -206,8 +206,8 @@ func remembers(t *rapid.T, b *balancer.Balancer, c catalog) {
 			}
 		}
 	}
-	if !slices.Equal(got, want) || b.Turns() != pools {
-		t.Fatalf("remembered are %v and %d turns, want %v and %d", got, b.Turns(), want, pools)
+	if !slices.Equal(got, want) || b.Pools() != pools {
+		t.Fatalf("remembered are %v and %d pools, want %v and %d", got, b.Pools(), want, pools)
 	}
 }
 

@@ -160,8 +160,8 @@ func TestNothingIsLeftOfChannelsThatCameAndWent(t *testing.T) {
 	if grown := int64(after) - int64(before); grown > 64<<10 {
 		t.Errorf("%d rounds of 200 channels left %d bytes, want less than 64 KiB", n, grown)
 	}
-	if len(b.States()) != 50 || b.Turns() != 1 {
-		t.Errorf("%d channels and %d turns are remembered, want 50 and 1", len(b.States()), b.Turns())
+	if len(b.States()) != 50 || b.Pools() != 1 {
+		t.Errorf("%d channels and %d pools are remembered, want 50 and 1", len(b.States()), b.Pools())
 	}
 	runtime.KeepAlive(table)
 }

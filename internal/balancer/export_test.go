@@ -16,11 +16,14 @@ const (
 // Distance is the logarithm that sessions are ranked by.
 func Distance(v uint64) uint64 { return distance(v) }
 
-// Turns returns of how many pools the place of round robin is remembered.
-func (b *Balancer) Turns() int {
+// Pools returns how many pools have a place of round robin to be remembered.
+func (b *Balancer) Pools() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.turns)
+	for range b.newest.pools() {
+		n++
+	}
+	return n
 }
 
 // Models returns how many models the table has.

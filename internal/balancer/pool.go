@@ -15,8 +15,8 @@ import (
 // Pool is the channels that serve one model in one format. It is immutable.
 type Pool struct {
 	b    *Balancer
-	turn *turn
-	size int // members
+	turn atomic.Pointer[turn] // nil before the first pick that asks for its turn
+	size int                  // members
 	// One of the two is there from the start, and has all members.
 	ranked atomic.Pointer[plan]
 	flat   atomic.Pointer[plan]
@@ -33,6 +33,15 @@ func (p *Pool) plan(priorities bool) plan {
 	built := newPlan(p.members(), priorities)
 	at.CompareAndSwap(nil, &built)
 	return built
+}
+
+// line returns where round robin stands in the pool.
+func (p *Pool) line() *turn {
+	if t := p.turn.Load(); t != nil {
+		return t
+	}
+	p.turn.CompareAndSwap(nil, new(turn))
+	return p.turn.Load()
 }
 
 // some returns a plan that is there: if there are two, that with priorities, or

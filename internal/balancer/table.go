@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ type entry [len(wires)]*Pool
 // change is what becomes of a channel in the pools of one model.
 type change struct {
 	id string
+	of *channel          // nil where ch is
 	ch *snapshot.Channel // nil: it does not offer the model any more
 }
 
@@ -51,9 +53,9 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 	defer b.mu.Unlock()
 	if prev == nil || prev.b != b {
 		prev = &Table{b: b}
-		for id := range b.channels {
-			if !serves(channels.At(id)) {
-				b.retireLocked(id)
+		for _, c := range b.channels.all {
+			if !serves(channels.At(c.id)) {
+				b.retireLocked(c.id)
 			}
 		}
 	}
@@ -63,6 +65,7 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 			mended = append(mended, c)
 		}
 	}
+	b.channels.settle()
 	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
 	models := slices.Collect(maps.Keys(touched))
 	drafts := make([]draft, len(models))
@@ -77,7 +80,36 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 			gone = append(gone, model)
 		}
 	}
-	return &Table{b: b, channels: channels, index: prev.index.With(entries, gone)}, mended
+	b.newest = &Table{b: b, channels: channels, index: prev.index.With(entries, gone)}
+	return b.newest, mended
+}
+
+// pool returns a pool of a table, which may be nil, and nil where nobody serves
+// the model in the format.
+func (t *Table) pool(model string, wire int) *Pool {
+	if t == nil {
+		return nil
+	}
+	if e := t.index.At(model); e != nil {
+		return e[wire]
+	}
+	return nil
+}
+
+// pools yields the pools of a table, which may be nil.
+func (t *Table) pools() iter.Seq[*Pool] {
+	return func(yield func(*Pool) bool) {
+		if t == nil {
+			return
+		}
+		for _, e := range t.index.All() {
+			for _, p := range e {
+				if p != nil && !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // serves reports whether a channel is there and enabled.
@@ -88,12 +120,12 @@ func serves(ch *snapshot.Channel) bool { return ch != nil && ch.Status == snapsh
 // returns the channel if somebody has mended it: what its old address or key led
 // to is no reason to wait.
 func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched map[string][]change) (mended *channel) {
-	note := func(model string, ch *snapshot.Channel) {
+	note := func(model string, c *channel, ch *snapshot.Channel) {
 		changes := touched[model]
 		if n := len(changes); n > 0 && changes[n-1].id == id {
 			return // a model named twice, or kept
 		}
-		touched[model] = append(changes, change{id, ch})
+		touched[model] = append(changes, change{id, c, ch})
 	}
 	if !serves(ch) {
 		b.retireLocked(id)
@@ -103,12 +135,12 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 			mended = c
 		}
 		for _, model := range ch.Models {
-			note(model, ch)
+			note(model, c, ch)
 		}
 	}
 	if serves(old) {
 		for _, model := range old.Models {
-			note(model, nil)
+			note(model, nil, nil)
 		}
 	}
 	return mended
@@ -118,7 +150,9 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 const draftPortion = 32
 
 // draft is what becomes of the pools of a model.
-type draft [len(wires)]struct {
+type draft [len(wires)]drafted
+
+type drafted struct {
 	before *Pool
 	stays  bool // nothing concerns it
 	built  plan
@@ -145,10 +179,10 @@ func (b *Balancer) draftLocked(prev *entry, changes []change) (d draft) {
 		if next.before != nil && len(changes) <= few {
 			next.built, next.ranked = next.before.some(ranked)
 			for _, c := range changes {
-				next.built = next.built.after(c.id, b.memberLocked(c, wire), next.ranked)
+				next.built = next.built.after(c.id, c.member(wire), next.ranked)
 			}
 		} else {
-			next.built = newPlan(b.mergeLocked(next.before, changes, wire), ranked)
+			next.built = newPlan(merge(next.before, changes, wire), ranked)
 		}
 	}
 	return d
@@ -173,7 +207,7 @@ func (b *Balancer) entryLocked(model string, d *draft) *entry {
 	var next entry
 	for i := range d {
 		if next[i] = d[i].before; !d[i].stays {
-			next[i] = b.newPoolLocked(turnKey{model, i}, d[i].before, d[i].built, d[i].ranked)
+			next[i] = b.newPoolLocked(model, i, &d[i])
 		}
 	}
 	if next == (entry{}) {
@@ -182,18 +216,18 @@ func (b *Balancer) entryLocked(model string, d *draft) *entry {
 	return &next
 }
 
-// memberLocked is what a change comes to for a pool of a format: nil if the
-// channel is not in it.
-func (b *Balancer) memberLocked(c change, wire snapshot.Wire) *member {
+// member is what a change comes to for a pool of a format: nil if the channel is
+// not in it.
+func (c *change) member(wire snapshot.Wire) *member {
 	if c.ch == nil || !c.ch.Speaks(wire) {
 		return nil
 	}
-	return &member{b.channels[c.id], c.ch}
+	return &member{c.of, c.ch}
 }
 
-// mergeLocked returns the members of before, ordered by id, with changes. before
+// merge returns the members of before, ordered by id, with changes. before
 // may be nil.
-func (b *Balancer) mergeLocked(before *Pool, changes []change, wire snapshot.Wire) []member {
+func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
 	var members []member
 	if before != nil {
 		changed := make(map[string]bool, len(changes))
@@ -203,7 +237,7 @@ func (b *Balancer) mergeLocked(before *Pool, changes []change, wire snapshot.Wir
 		members = slices.DeleteFunc(before.members(), func(m member) bool { return changed[m.id] })
 	}
 	for _, c := range changes {
-		if m := b.memberLocked(c, wire); m != nil {
+		if m := c.member(wire); m != nil {
 			members = append(members, *m)
 		}
 	}
@@ -211,25 +245,22 @@ func (b *Balancer) mergeLocked(before *Pool, changes []change, wire snapshot.Wir
 	return members
 }
 
-// newPoolLocked returns the pool with a plan, that goes on where before stood.
-// It is nil for a plan of nobody.
-func (b *Balancer) newPoolLocked(key turnKey, before *Pool, built plan, ranked bool) *Pool {
-	if len(built) == 0 {
-		delete(b.turns, key)
+// newPoolLocked returns the pool of a model and a format as it was drafted, that
+// goes on where the one before stood. It is nil for a plan of nobody.
+func (b *Balancer) newPoolLocked(model string, wire int, d *drafted) *Pool {
+	if len(d.built) == 0 {
 		return nil
 	}
-	p := &Pool{b: b}
+	p, built, before := &Pool{b: b}, d.built, d.before
 	for _, t := range built {
 		p.size += len(t.members)
 	}
-	p.at(ranked).Store(&built)
-	if before != nil {
-		p.turn = before.turn
-		return p
+	p.at(d.ranked).Store(&built)
+	if before == nil { // a table that follows none may still follow one by its content
+		before = b.newest.pool(model, wire)
 	}
-	if p.turn = b.turns[key]; p.turn == nil {
-		p.turn = new(turn)
-		b.turns[key] = p.turn
+	if before != nil {
+		p.turn.Store(before.turn.Load())
 	}
 	return p
 }
