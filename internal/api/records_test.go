@@ -43,7 +43,7 @@ func TestPagesAreWhole(t *testing.T) {
 		limit := rapid.IntRange(1, 45).Draw(rt, "limit")
 		recs := map[string]string{}
 		for _, id := range ids {
-			body, err := snapshot.Encode(snapshot.Model{ID: id, Channels: []string{"c1"}})
+			body, err := snapshot.Encode(snapshot.Model{ID: id, Channels: snapshot.ListIDs("c1")})
 			if err != nil {
 				rt.Fatal(err)
 			}

@@ -114,7 +114,7 @@ func filled(t testing.TB, src *fakeSource) *fakeCache {
 	}
 	sets := map[snapshot.Kind]map[string]any{
 		snapshot.Channels:     {},
-		snapshot.Models:       {"claude-opus-4": snapshot.Model{ID: "claude-opus-4", Channels: []string{"c1", "c2"}}},
+		snapshot.Models:       {"claude-opus-4": snapshot.Model{ID: "claude-opus-4", Channels: snapshot.ListIDs("c1", "c2")}},
 		snapshot.RoutingRules: {"r1": src.ruleset[0]},
 		snapshot.Analytics:    {snapshot.AnalyticsID: summary},
 	}

@@ -263,7 +263,7 @@ func records(kind snapshot.Kind, rev int64) map[string]string {
 	case snapshot.Channels:
 		return map[string]string{"c1": channel("c1", rev)}
 	case snapshot.Models:
-		return map[string]string{"gpt": encode(snapshot.Model{ID: "gpt", Channels: []string{"c1"}, InputPerMillion: new(float64(rev))})}
+		return map[string]string{"gpt": encode(snapshot.Model{ID: "gpt", Channels: snapshot.ListIDs("c1"), InputPerMillion: new(float64(rev))})}
 	case snapshot.RoutingRules:
 		return map[string]string{"r1": encode(snapshot.Rule{ID: "r1", Name: "one", Type: "default", TargetChannel: "c1", Enabled: true, UpdatedAt: rev})}
 	}

@@ -198,18 +198,17 @@ func twice(kind Kind, id string, got int) *Refusal {
 
 // models derives the models that the channels offer, by name.
 func models(channels map[string]*Channel, prices []Price) map[string]*Model {
-	offered := map[string]*Model{}
+	by := map[string][]string{}
 	for _, id := range slices.Sorted(maps.Keys(channels)) {
 		for _, name := range channels[id].Models {
-			m := offered[name]
-			if m == nil {
-				m = &Model{ID: name}
-				offered[name] = m
-			}
-			if n := len(m.Channels); n == 0 || m.Channels[n-1] != id { // a channel may list it twice
-				m.Channels = append(m.Channels, id)
+			if n := len(by[name]); n == 0 || by[name][n-1] != id { // a channel may list it twice
+				by[name] = append(by[name], id)
 			}
 		}
+	}
+	offered := make(map[string]*Model, len(by))
+	for name, ids := range by {
+		offered[name] = &Model{ID: name, Channels: ListIDs(ids...)}
 	}
 	for i := range prices {
 		if m := offered[prices[i].Model]; m != nil {

@@ -219,7 +219,7 @@ func canonicalModel(body string) (*Model, bool) {
 	t.lit(`{"id":`)
 	m.ID = t.str()
 	t.lit(`,"channels":`)
-	m.Channels = t.strs()
+	m.Channels = t.ids()
 	if t.has(`,"inputPerMillion":`) {
 		m.InputPerMillion = t.float()
 	}

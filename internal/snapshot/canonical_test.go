@@ -46,7 +46,7 @@ func TestRecordsAreReadAsByJSON(t *testing.T) {
 				CreatedAt: int64(whole.Draw(t, "created")), UpdatedAt: rapid.Int64().Draw(t, "updated"),
 			}
 			m := snapshot.Model{
-				ID: c.ID, Channels: c.Models, InputPerMillion: price.Draw(t, "in"),
+				ID: c.ID, Channels: snapshot.ListIDs(c.Models...), InputPerMillion: price.Draw(t, "in"),
 				OutputPerMillion: price.Draw(t, "out"), CachedPerMillion: price.Draw(t, "cached"),
 			}
 			for _, text := range []string{encoded(t, &c), encoded(t, &m)} {
@@ -81,7 +81,7 @@ func TestOrdinaryRecordsAreCanonical(t *testing.T) {
 	for _, record := range []any{
 		&snapshot.Channel{ID: "c", Name: "Kanal für Ü", Type: "openai", BaseURL: "https://a.example/v1?x=1&y=<2>", Models: []string{"m", "n"}, Priority: -1, Weight: 3, Status: "enabled", CreatedAt: math.MaxInt64},
 		&snapshot.Channel{}, &snapshot.Channel{Models: []string{}},
-		&snapshot.Model{ID: "m", Channels: []string{"c"}}, &snapshot.Model{ID: "m", InputPerMillion: &price, CachedPerMillion: new(float64)},
+		&snapshot.Model{ID: "m", Channels: snapshot.ListIDs("c")}, &snapshot.Model{ID: "m", InputPerMillion: &price, CachedPerMillion: new(float64)},
 	} {
 		text, err := snapshot.Encode(record)
 		if err != nil {

@@ -56,8 +56,8 @@ func samples() map[snapshot.Kind][]any {
 			&snapshot.Channel{ID: "ch_bare", Name: "bare", Type: "custom", Models: []string{}, Status: snapshot.StatusEnabled},
 		},
 		snapshot.Models: {
-			&snapshot.Model{ID: "claude-opus-4", Channels: []string{"ch_1", "ch_2"}, InputPerMillion: &in, OutputPerMillion: &out, CachedPerMillion: &cached},
-			&snapshot.Model{ID: "bare", Channels: []string{"ch_1"}},
+			&snapshot.Model{ID: "claude-opus-4", Channels: snapshot.ListIDs("ch_1", "ch_2"), InputPerMillion: &in, OutputPerMillion: &out, CachedPerMillion: &cached},
+			&snapshot.Model{ID: "bare", Channels: snapshot.ListIDs("ch_1")},
 		},
 		snapshot.RoutingRules: {
 			&snapshot.Rule{

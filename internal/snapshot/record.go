@@ -68,7 +68,7 @@ type Rule struct {
 // that no price is known.
 type Model struct {
 	ID               string   `json:"id"`
-	Channels         []string `json:"channels"` // channel ids, in rising order
+	Channels         IDs      `json:"channels"` // in rising order
 	InputPerMillion  *float64 `json:"inputPerMillion,omitempty"`
 	OutputPerMillion *float64 `json:"outputPerMillion,omitempty"`
 	CachedPerMillion *float64 `json:"cachedPerMillion,omitempty"`
@@ -184,17 +184,13 @@ func decodeChannel(id, body string, known lists) (*Channel, error) {
 // DecodeModel reads a record of snapshot:models. The record holds on to body.
 func DecodeModel(id, body string) (*Model, error) {
 	m, inText, err := decode(id, body, canonicalModel, func(m *Model) string { return m.ID })
-	if err == nil && len(m.Channels) == 0 {
+	if err == nil && m.Channels.Empty() {
 		err = fmt.Errorf("model %q has no channel: %w", id, ErrInvalid)
 	}
 	if err != nil || inText {
 		return m, err
 	}
-	rest := within(body, &m.ID)
-	for i := range m.Channels {
-		rest = within(rest, &m.Channels[i])
-	}
-	m.Channels = slices.Clone(m.Channels) // as long as it is
+	within(body, &m.ID, (*string)(&m.Channels))
 	return m, nil
 }
 

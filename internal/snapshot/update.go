@@ -158,7 +158,7 @@ func (u *update) models(c *Catalog) error {
 			u.drop(Models, name)
 			continue
 		}
-		m := &Model{ID: name, Channels: ids}
+		m := &Model{ID: name, Channels: ListIDs(ids...)}
 		if p, ok := u.prices[name]; ok {
 			m.price(&p)
 		}
