@@ -13,10 +13,6 @@ import (
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
-// maxWeight is what a greater weight counts as. It keeps all sums and products
-// of weights within 64 bits.
-const maxWeight = 1<<31 - 1
-
 // member is a channel in a pool: what is remembered of it, and its record.
 type member struct {
 	*channel
@@ -42,7 +38,7 @@ type tier struct {
 // run is those members of a tier that weigh the same. It begins where the one
 // before ends.
 type run struct {
-	weight uint64 // of each, 1 to maxWeight
+	weight uint64 // of each, 31 bits: sums and products of weights stay within 64
 	sum    uint64 // of all weights up to its end
 	end    int
 }
@@ -58,14 +54,27 @@ func rankOf(ch *snapshot.Channel, priorities bool) (r rank) {
 		r[0] = 1
 	}
 	if priorities {
-		r[1] = ch.Priority
+		r[1] = int(ch.Priority)
 	}
 	return r
 }
 
-func weightOf(ch *snapshot.Channel) uint64 { return uint64(min(max(ch.Weight, 1), maxWeight)) }
+func weightOf(ch *snapshot.Channel) uint64 { return uint64(max(ch.Weight, 1)) }
 
 func hashOf(id string) uint64 { return xxhash.Sum64String(id) }
+
+// group is members that come to one run.
+type group struct {
+	rank
+	weight uint64
+	n      int
+	tier   *tier
+	next   int // the place of the next of them in tier
+}
+
+func (g *group) compare(other *group) int {
+	return cmp.Or(g.rank.compare(other.rank), cmp.Compare(g.weight, other.weight))
+}
 
 // newPlan sorts members, which are ordered by id, into tiers.
 func newPlan(members []member, priorities bool) plan {
@@ -73,33 +82,42 @@ func newPlan(members []member, priorities bool) plan {
 		rank
 		weight uint64
 	}
-	sets := map[place][]member{}
-	for _, m := range members {
+	groups, of := map[place]*group{}, make([]*group, len(members))
+	for i, m := range members {
 		at := place{rankOf(m.ch, priorities), weightOf(m.ch)}
-		sets[at] = append(sets[at], m)
-	}
-	var p plan
-	for _, at := range slices.SortedFunc(maps.Keys(sets), func(x, y place) int {
-		return cmp.Or(x.compare(y.rank), cmp.Compare(x.weight, y.weight))
-	}) {
-		if n := len(p); n == 0 || p[n-1].rank != at.rank {
-			p = append(p, &tier{rank: at.rank})
+		g := groups[at]
+		if g == nil {
+			g = &group{rank: at.rank, weight: at.weight}
+			groups[at] = g
 		}
-		p[len(p)-1].grow(sets[at], at.weight)
+		g.n++
+		of[i] = g
+	}
+	p := planOf(slices.SortedFunc(maps.Values(groups), (*group).compare))
+	for i, m := range members {
+		g := of[i]
+		g.tier.members[g.next], g.tier.hashes[g.next] = m, hashOf(m.id)
+		g.next++
 	}
 	return p
 }
 
-// grow adds the next run to a tier in the making.
-func (t *tier) grow(members []member, weight uint64) {
-	t.members = slices.Concat(t.members, members)
-	hashes := make([]uint64, 0, len(t.members))
-	hashes = append(hashes, t.hashes...)
-	for _, m := range members {
-		hashes = append(hashes, hashOf(m.id))
+// planOf returns the plan of groups, in their order, with its members left out.
+func planOf(groups []*group) plan {
+	var p plan
+	for from := 0; from < len(groups); {
+		t := &tier{rank: groups[from].rank}
+		n := 0
+		for ; from < len(groups) && groups[from].rank == t.rank; from++ {
+			g := groups[from]
+			g.tier, g.next = t, n
+			t.runs = lengthen(t.runs, g.weight, g.n)
+			n += g.n
+		}
+		t.members, t.hashes = make([]member, n), make([]uint64, n)
+		p = append(p, t)
 	}
-	t.hashes = hashes
-	t.runs = lengthen(t.runs, weight, len(members))
+	return p
 }
 
 // lengthen adds a run of n members, if there are any.

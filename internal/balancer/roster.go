@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // roster is the channels that a Balancer remembers: those of the newest table,
@@ -15,16 +16,18 @@ type roster struct {
 	left bool       // some may have gone for good
 }
 
-func (c *channel) compare(o *channel) int {
-	return cmp.Or(cmp.Compare(c.stripe, o.stripe), cmp.Compare(c.id, o.id))
+// inRoster compares a channel's stripe and id with those of c.
+func (c *channel) inRoster(stripe uint32, id string) int {
+	if stripe != c.stripe { // mostly, and no id has to be looked at
+		return cmp.Compare(stripe, c.stripe)
+	}
+	return strings.Compare(id, c.id)
 }
 
 // at returns where the channel with this id is in all, or would be.
 func (r *roster) at(id string) (at int, there bool) {
 	stripe := stripeOf(id)
-	return sort.Find(len(r.all), func(i int) int {
-		return cmp.Or(cmp.Compare(stripe, r.all[i].stripe), cmp.Compare(id, r.all[i].id))
-	})
+	return sort.Find(len(r.all), func(i int) int { return r.all[i].inRoster(stripe, id) })
 }
 
 // get returns the channel with this id, or nil. One that is late is not found.
@@ -54,7 +57,7 @@ func (r *roster) settle() {
 		}
 	} else {
 		r.all = slices.Concat(r.all, r.late)
-		slices.SortFunc(r.all, (*channel).compare)
+		slices.SortFunc(r.all, func(x, y *channel) int { return y.inRoster(x.stripe, x.id) })
 	}
 	r.late = nil
 }

@@ -241,7 +241,7 @@ func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
 			members = append(members, *m)
 		}
 	}
-	slices.SortFunc(members, func(x, y member) int { return strings.Compare(x.id, y.id) })
+	sortByID(members)
 	return members
 }
 
