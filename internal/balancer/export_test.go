@@ -36,3 +36,17 @@ func (p *Pool) Homes(session string) (fast, slow string) {
 	d := draw{pool: p, session: true, hash: xxhash.Sum64String(session)}
 	return t.members[t.search(d.hash, false)].id, t.members[t.nextHome(&d)].id
 }
+
+// SortedByID returns ids in the order of a pool's members.
+func SortedByID(ids []string) []string {
+	members := make([]member, len(ids))
+	for i, id := range ids {
+		members[i].channel = &channel{id: id}
+	}
+	sortByID(members)
+	out := make([]string, len(ids))
+	for i, m := range members {
+		out[i] = m.id
+	}
+	return out
+}

@@ -68,32 +68,20 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 	b.channels.settle()
 	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
 	models := slices.Collect(maps.Keys(touched))
-	drafts := make([]draft, len(models))
-	parallel.Each(len(models), draftPortion, func() func(int) {
-		return func(i int) { drafts[i] = b.draftLocked(prev.index.At(models[i]), touched[models[i]]) }
+	next := make([]*entry, len(models))
+	parallel.Each(len(models), modelPortion, func() func(int) {
+		return func(i int) { next[i] = b.entry(prev.index.At(models[i]), touched[models[i]]) }
 	})
 	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
 	for i, model := range models {
-		if e := b.entryLocked(model, &drafts[i]); e != nil {
-			entries[model] = e
+		if next[i] != nil {
+			entries[model] = next[i]
 		} else {
 			gone = append(gone, model)
 		}
 	}
 	b.newest = &Table{b: b, channels: channels, index: prev.index.With(entries, gone)}
 	return b.newest, mended
-}
-
-// pool returns a pool of a table, which may be nil, and nil where nobody serves
-// the model in the format.
-func (t *Table) pool(model string, wire int) *Pool {
-	if t == nil {
-		return nil
-	}
-	if e := t.index.At(model); e != nil {
-		return e[wire]
-	}
-	return nil
 }
 
 // pools yields the pools of a table, which may be nil.
@@ -146,46 +134,59 @@ func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched ma
 	return mended
 }
 
-// draftPortion is how many models a goroutine drafts before it asks for more.
-const draftPortion = 32
-
-// draft is what becomes of the pools of a model.
-type draft [len(wires)]drafted
-
-type drafted struct {
-	before *Pool
-	stays  bool // nothing concerns it
-	built  plan
-	ranked bool // built is with priorities
-}
+// modelPortion is how many models a goroutine does before it asks for more.
+const modelPortion = 32
 
 // few is how many changes are made one by one: with more there is little of a
 // pool to take over.
 const few = 8
 
-// draftLocked returns the draft of a model's pools after changes. It changes
-// nothing, so that drafts of several models can be made at once.
-func (b *Balancer) draftLocked(prev *entry, changes []change) (d draft) {
-	ranked := b.strategy.Load() == byPriority
+// entry returns the pools of a model after changes, and nil if nobody offers it
+// any more. prev may be nil; a pool that no change concerns is that of prev.
+func (b *Balancer) entry(prev *entry, changes []change) *entry {
+	var next entry
 	for i, wire := range wires {
-		next := &d[i]
+		var before *Pool
 		if prev != nil {
-			next.before = prev[i]
+			before = prev[i]
 		}
-		if next.stays = !slices.ContainsFunc(changes, func(c change) bool { return c.concerns(next.before, wire) }); next.stays {
+		if !slices.ContainsFunc(changes, func(c change) bool { return c.concerns(before, wire) }) {
+			next[i] = before
 			continue
 		}
-		next.ranked = ranked
-		if next.before != nil && len(changes) <= few {
-			next.built, next.ranked = next.before.some(ranked)
-			for _, c := range changes {
-				next.built = next.built.after(c.id, c.member(wire), next.ranked)
-			}
-		} else {
-			next.built = newPlan(merge(next.before, changes, wire), ranked)
-		}
+		next[i] = b.follow(before, changes, wire)
 	}
-	return d
+	if next == (entry{}) {
+		return nil
+	}
+	return &next
+}
+
+// follow returns the pool after before, which may be nil, and nil if nobody is in
+// it any more.
+func (b *Balancer) follow(before *Pool, changes []change, wire snapshot.Wire) *Pool {
+	var built plan
+	ranked := b.strategy.Load() == byPriority
+	if before != nil && len(changes) <= few {
+		built, ranked = before.some(ranked)
+		for _, c := range changes {
+			built = built.after(c.id, c.member(wire), ranked)
+		}
+	} else {
+		built = newPlan(merge(before, changes, wire), ranked)
+	}
+	if len(built) == 0 {
+		return nil
+	}
+	p := &Pool{b: b}
+	for _, t := range built {
+		p.size += len(t.members)
+	}
+	p.at(ranked).Store(&built)
+	if before != nil {
+		p.turn.Store(before.turn.Load())
+	}
+	return p
 }
 
 // concerns reports whether the change is one of a pool of that format; before
@@ -199,21 +200,6 @@ func (c *change) concerns(before *Pool, wire snapshot.Wire) bool {
 	}
 	_, was := before.find(c.id)
 	return was
-}
-
-// entryLocked returns the entry of a model as it was drafted, and nil if nobody
-// offers it any more. A pool that no change concerns is the one before.
-func (b *Balancer) entryLocked(model string, d *draft) *entry {
-	var next entry
-	for i := range d {
-		if next[i] = d[i].before; !d[i].stays {
-			next[i] = b.newPoolLocked(model, i, &d[i])
-		}
-	}
-	if next == (entry{}) {
-		return nil
-	}
-	return &next
 }
 
 // member is what a change comes to for a pool of a format: nil if the channel is
@@ -243,26 +229,6 @@ func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
 	}
 	sortByID(members)
 	return members
-}
-
-// newPoolLocked returns the pool of a model and a format as it was drafted, that
-// goes on where the one before stood. It is nil for a plan of nobody.
-func (b *Balancer) newPoolLocked(model string, wire int, d *drafted) *Pool {
-	if len(d.built) == 0 {
-		return nil
-	}
-	p, built, before := &Pool{b: b}, d.built, d.before
-	for _, t := range built {
-		p.size += len(t.members)
-	}
-	p.at(d.ranked).Store(&built)
-	if before == nil { // a table that follows none may still follow one by its content
-		before = b.newest.pool(model, wire)
-	}
-	if before != nil {
-		p.turn.Store(before.turn.Load())
-	}
-	return p
 }
 
 // Pool returns the channels that serve model in w. It fails with ErrWrongWire if
