@@ -156,11 +156,11 @@ func (t *text) number() int64 {
 	return n
 }
 
-// int reads an integer that fits into an int of this machine.
-func (t *text) int() int {
+// int32 reads an integer that fits into 32 bits.
+func (t *text) int32() int32 {
 	n := t.number()
-	t.off = t.off || n > math.MaxInt || n < math.MinInt
-	return int(n)
+	t.off = t.off || n > math.MaxInt32 || n < math.MinInt32
+	return int32(n)
 }
 
 // float reads a number without exponent.
@@ -200,9 +200,9 @@ func canonicalChannel(body string, known lists) (*Channel, bool) {
 	t.lit(`,"models":`)
 	c.Models = t.shared(known)
 	t.lit(`,"priority":`)
-	c.Priority = t.int()
+	c.Priority = t.int32()
 	t.lit(`,"weight":`)
-	c.Weight = t.int()
+	c.Weight = t.int32()
 	t.lit(`,"status":`)
 	c.Status = t.str()
 	t.lit(`,"createdAt":`)
