@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -31,8 +30,8 @@ type channelView struct {
 	BaseURL   string   `json:"baseUrl"`
 	APIKey    string   `json:"apiKey"` // masked
 	Models    []string `json:"models"`
-	Priority  int32    `json:"priority"`
-	Weight    int32    `json:"weight"`
+	Priority  int      `json:"priority"`
+	Weight    int      `json:"weight"`
 	Status    string   `json:"status"`
 	CreatedAt int64    `json:"createdAt"` // Unix ms
 	UpdatedAt int64    `json:"updatedAt"` // Unix ms
@@ -93,6 +92,8 @@ func (b *channelBody) apply(c *snapshot.Channel, mask string) (*snapshot.Secret,
 	setText(&c.Type, b.Type)
 	setText(&c.BaseURL, b.BaseURL)
 	setText(&c.Status, b.Status)
+	set(&c.Priority, b.Priority)
+	set(&c.Weight, b.Weight)
 	if b.Models != nil {
 		c.Models = make([]string, len(*b.Models))
 		for i, m := range *b.Models {
@@ -103,22 +104,7 @@ func (b *channelBody) apply(c *snapshot.Channel, mask string) (*snapshot.Secret,
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(setNumber("priority", &c.Priority, b.Priority, -maxNumber), setNumber("weight", &c.Weight, b.Weight, 0)); err != nil {
-		return nil, err
-	}
 	return key, checkChannel(*c, key)
-}
-
-// setNumber is set, of a number that must be from least to maxNumber.
-func setNumber(field string, to *int32, from *int, least int) error {
-	if from == nil {
-		return nil
-	}
-	if *from < least || *from > maxNumber {
-		return badField(field, "is %d, want %d to %d", *from, least, maxNumber)
-	}
-	*to = int32(*from)
-	return nil
 }
 
 // newKey returns the key a body gives: none if it gives none, or the mask that

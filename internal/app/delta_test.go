@@ -27,7 +27,7 @@ func catalogue(tb testing.TB, n, models, each, rules int) map[snapshot.Kind]map[
 	for i := range n {
 		ch := snapshot.Channel{
 			ID: fmt.Sprintf("channel-%06d", i), Name: fmt.Sprintf("Provider %d", i), Type: "openai", BaseURL: fmt.Sprintf("https://%d.provider.example/v1", i),
-			APIKey: snapshot.Sealed("sealed:k1:" + strings.Repeat("Zm9v", 14)), Priority: int32(i % 3), Weight: int32(1 + i%4), Status: snapshot.StatusEnabled,
+			APIKey: snapshot.Sealed("sealed:k1:" + strings.Repeat("Zm9v", 14)), Priority: i % 3, Weight: 1 + i%4, Status: snapshot.StatusEnabled,
 			CreatedAt: 1_700_000_000_000, UpdatedAt: 1_700_000_000_000,
 		}
 		for k := range each {

@@ -64,7 +64,7 @@ type rig struct {
 
 const canary = "sealed:k1:CANARY"
 
-func text(id string, weight int32) string {
+func text(id string, weight int) string {
 	body, err := snapshot.Encode(snapshot.Channel{
 		ID: id, Name: "name " + id, Type: "openai", APIKey: canary, Models: []string{"m"}, Weight: weight, Status: snapshot.StatusEnabled,
 	})

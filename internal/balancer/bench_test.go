@@ -142,7 +142,7 @@ func BenchmarkFilterAndSort100(b *testing.B) {
 	}
 	measure(b, 500, func() {
 		var able []*snapshot.Channel
-		sum := int32(0)
+		sum := 0
 		for _, ch := range list {
 			if ch.Status == snapshot.StatusEnabled && ch.Speaks(snapshot.WireOpenAI) && slices.Contains(ch.Models, model) {
 				able = append(able, ch)
@@ -152,7 +152,7 @@ func BenchmarkFilterAndSort100(b *testing.B) {
 		slices.SortFunc(able, func(x, y *snapshot.Channel) int {
 			return cmp.Or(cmp.Compare(x.Priority, y.Priority), cmp.Compare(y.Weight, x.Weight), cmp.Compare(x.ID, y.ID))
 		})
-		at := rand.Int32N(sum)
+		at := rand.IntN(sum)
 		for _, ch := range able {
 			if at -= ch.Weight; at < 0 {
 				break

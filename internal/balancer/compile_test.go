@@ -97,8 +97,8 @@ func drawChannel(t *rapid.T, id string) *snapshot.Channel {
 		ID: id, Name: "name of " + id,
 		Type:     rapid.SampledFrom([]string{"openai", "anthropic", "custom"}).Draw(t, "type"),
 		Models:   rapid.SliceOfN(rapid.SampledFrom(allModels), 0, 4).Draw(t, "models"),
-		Priority: rapid.Int32Range(0, 2).Draw(t, "priority"),
-		Weight:   rapid.Int32Range(0, 3).Draw(t, "weight"),
+		Priority: rapid.IntRange(0, 2).Draw(t, "priority"),
+		Weight:   rapid.IntRange(0, 3).Draw(t, "weight"),
 		Status:   rapid.SampledFrom([]string{"enabled", "enabled", "enabled", "disabled"}).Draw(t, "status"),
 	}
 }

@@ -54,7 +54,7 @@ func (c catalog) records() *snapshot.Records[*snapshot.Channel] { return snapsho
 func channel(id string, priority, weight int) *snapshot.Channel {
 	return &snapshot.Channel{
 		ID: id, Name: "name of " + id, Type: "openai", Models: []string{model},
-		Priority: int32(priority), Weight: int32(weight), Status: snapshot.StatusEnabled,
+		Priority: priority, Weight: weight, Status: snapshot.StatusEnabled,
 	}
 }
 

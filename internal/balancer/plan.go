@@ -13,6 +13,10 @@ import (
 	"github.com/routex/cachewarmer/internal/snapshot"
 )
 
+// maxWeight is what a greater weight counts as. It keeps all sums and products
+// of weights within 64 bits.
+const maxWeight = 1<<31 - 1
+
 // member is a channel in a pool: what is remembered of it, and its record.
 type member struct {
 	*channel
@@ -38,7 +42,7 @@ type tier struct {
 // run is those members of a tier that weigh the same. It begins where the one
 // before ends.
 type run struct {
-	weight uint64 // of each, 31 bits: sums and products of weights stay within 64
+	weight uint64 // of each, 1 to maxWeight
 	sum    uint64 // of all weights up to its end
 	end    int
 }
@@ -54,12 +58,12 @@ func rankOf(ch *snapshot.Channel, priorities bool) (r rank) {
 		r[0] = 1
 	}
 	if priorities {
-		r[1] = int(ch.Priority)
+		r[1] = ch.Priority
 	}
 	return r
 }
 
-func weightOf(ch *snapshot.Channel) uint64 { return uint64(max(ch.Weight, 1)) }
+func weightOf(ch *snapshot.Channel) uint64 { return uint64(min(max(ch.Weight, 1), maxWeight)) }
 
 func hashOf(id string) uint64 { return xxhash.Sum64String(id) }
 

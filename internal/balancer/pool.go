@@ -165,7 +165,7 @@ func (p *Pool) Candidates(session string) []snapshot.RouteCandidate {
 	for _, m := range members {
 		s := m.state(now)
 		list = append(list, snapshot.RouteCandidate{
-			ID: m.id, Name: m.ch.Name, Priority: int(m.ch.Priority), Weight: int(m.ch.Weight), Share: shares[m.id],
+			ID: m.id, Name: m.ch.Name, Priority: m.ch.Priority, Weight: m.ch.Weight, Share: shares[m.id],
 			InFlight: s.InFlight, Total: s.Total, RestingMs: s.RestingMs,
 			SessionsTo: session != "" && served && m.channel == home.channel,
 		})

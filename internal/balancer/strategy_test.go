@@ -43,7 +43,7 @@ func TestSharesFollowTheWeights(t *testing.T) {
 		{"priority goes down a level when the best was tried", snapshot.ByPriority, leveled, []string{"a", "b"}, true, map[string]float64{"c": 1}},
 		{"a drained channel comes after all levels", snapshot.ByPriority, leveled, []string{"a", "b", "c"}, true, map[string]float64{"d": 1}},
 		{"only drained channels count alike", snapshot.Weighted, weights(0, 0, 0, 0), nil, true, map[string]float64{"a": .25, "b": .25, "c": .25, "d": .25}},
-		{"weights beyond any use do not overflow", snapshot.Weighted, weights(math.MaxInt32, math.MaxInt32, 1<<30), nil, true, map[string]float64{"a": .4, "b": .4, "c": .2}},
+		{"weights beyond any use do not overflow", snapshot.Weighted, weights(math.MaxInt, math.MaxInt, 1<<30), nil, true, map[string]float64{"a": .4, "b": .4, "c": .2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBalancer(t, balancer.Options{Strategy: tt.strategy, Random: testkit.Random(t).Uint64})

@@ -86,7 +86,7 @@ func (t *tables) edit(r *rapid.T, faults string) {
 	case 0, 1, 2, 3:
 		id := draw(r, "c", 12)
 		ch := snapshot.Channel{
-			ID: id, Name: "n" + id, Type: "custom", Weight: rapid.Int32Range(0, 3).Draw(r, "weight"), Status: snapshot.StatusEnabled,
+			ID: id, Name: "n" + id, Type: "custom", Weight: rapid.IntRange(0, 3).Draw(r, "weight"), Status: snapshot.StatusEnabled,
 			Models: rapid.SliceOfN(rapid.SampledFrom([]string{"m0", "m1", "m2", "m3"}), 0, 3).Draw(r, "models"),
 		}
 		if rapid.IntRange(0, 4).Draw(r, "status") == 0 {

@@ -156,11 +156,11 @@ func (t *text) number() int64 {
 	return n
 }
 
-// int32 reads an integer that fits into 32 bits.
-func (t *text) int32() int32 {
+// int reads an integer that fits into an int of this machine.
+func (t *text) int() int {
 	n := t.number()
-	t.off = t.off || n > math.MaxInt32 || n < math.MinInt32
-	return int32(n)
+	t.off = t.off || n > math.MaxInt || n < math.MinInt
+	return int(n)
 }
 
 // float reads a number without exponent.
@@ -200,9 +200,9 @@ func canonicalChannel(body string, known lists) (*Channel, bool) {
 	t.lit(`,"models":`)
 	c.Models = t.shared(known)
 	t.lit(`,"priority":`)
-	c.Priority = t.int32()
+	c.Priority = t.int()
 	t.lit(`,"weight":`)
-	c.Weight = t.int32()
+	c.Weight = t.int()
 	t.lit(`,"status":`)
 	c.Status = t.str()
 	t.lit(`,"createdAt":`)

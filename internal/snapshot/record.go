@@ -30,8 +30,8 @@ type Channel struct {
 	BaseURL   string   `json:"baseUrl"`
 	APIKey    Sealed   `json:"apiKey"` // sealed; opened only to forward a request
 	Models    []string `json:"models"`
-	Priority  int32    `json:"priority"`  // lower is tried first
-	Weight    int32    `json:"weight"`    // share inside one priority
+	Priority  int      `json:"priority"`  // lower is tried first
+	Weight    int      `json:"weight"`    // share inside one priority
 	Status    string   `json:"status"`    // one of Statuses
 	CreatedAt int64    `json:"createdAt"` // Unix milliseconds
 	UpdatedAt int64    `json:"updatedAt"` // Unix milliseconds

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -30,12 +29,10 @@ type channelRow struct {
 func scanChannel(r Rows) (channelRow, error) {
 	var c channelRow
 	var key string
-	var priority, weight int64
 	if err := r.Scan(&c.ID, &c.Name, &c.Type, &c.BaseURL, &key, &c.modelsText,
-		&priority, &weight, &c.Status, &c.CreatedAt, &c.UpdatedAt); err != nil {
+		&c.Priority, &c.Weight, &c.Status, &c.CreatedAt, &c.UpdatedAt); err != nil {
 		return channelRow{}, err
 	}
-	c.Priority, c.Weight = nearest(priority), nearest(weight)
 	switch {
 	case snapshot.IsSealed(key):
 		c.APIKey = snapshot.Sealed(key)
@@ -48,10 +45,6 @@ func scanChannel(r Rows) (channelRow, error) {
 	}
 	return c, nil
 }
-
-// nearest returns n, or the number of 32 bits that is nearest to it: SQLite's
-// integers have 64.
-func nearest(n int64) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) }
 
 // isPlain reports whether the row holds its key in clear.
 func (c *channelRow) isPlain() bool { return c.plain != snapshot.Secret{} }

@@ -25,7 +25,7 @@ func catalog(tb testing.TB, channels, models, rules int) *snapshot.Catalog {
 		ch := snapshot.Channel{
 			ID: id, Name: "Channel " + id, Type: "openai", BaseURL: "https://" + id + ".example.com/v1",
 			APIKey:   ring.Seal(snapshot.Channels, id, snapshot.NewSecret("sk-"+id)),
-			Priority: int32(i % 3), Weight: int32(1 + i%4), Status: snapshot.StatusEnabled, CreatedAt: 1_700_000_000_000, UpdatedAt: 1_700_000_000_000,
+			Priority: i % 3, Weight: 1 + i%4, Status: snapshot.StatusEnabled, CreatedAt: 1_700_000_000_000, UpdatedAt: 1_700_000_000_000,
 		}
 		for k := range max(3, (models+channels-1)/channels) {
 			ch.Models = append(ch.Models, fmt.Sprintf("model-%04d", (i+k*channels)%models))
@@ -81,7 +81,7 @@ func changed(tb testing.TB, set *snapshot.Set, id string, weight int) snapshot.D
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ch.Weight = int32(weight)
+	ch.Weight = weight
 	body, err := snapshot.Encode(ch)
 	if err != nil {
 		tb.Fatal(err)

@@ -20,7 +20,7 @@ const model = "model-wanted"
 func hundred() (list []*snapshot.Channel, byID map[string]*snapshot.Channel) {
 	byID = map[string]*snapshot.Channel{}
 	for i := range 100 {
-		ch := &snapshot.Channel{ID: fmt.Sprintf("channel-%03d", i), Type: "openai", Weight: int32(1 + i%4), Status: snapshot.StatusEnabled}
+		ch := &snapshot.Channel{ID: fmt.Sprintf("channel-%03d", i), Type: "openai", Weight: 1 + i%4, Status: snapshot.StatusEnabled}
 		for k := range 49 {
 			ch.Models = append(ch.Models, fmt.Sprintf("model-%02d", k))
 		}
@@ -68,7 +68,7 @@ func BenchmarkDecide(b *testing.B) {
 // all channels.
 func filterAndSort(list []*snapshot.Channel) *snapshot.Channel {
 	var able []*snapshot.Channel
-	sum := int32(0)
+	sum := 0
 	for _, ch := range list {
 		if ch.Status == snapshot.StatusEnabled && slices.Contains(ch.Models, model) {
 			able = append(able, ch)
@@ -78,7 +78,7 @@ func filterAndSort(list []*snapshot.Channel) *snapshot.Channel {
 	slices.SortFunc(able, func(x, y *snapshot.Channel) int {
 		return cmp.Or(cmp.Compare(x.Priority, y.Priority), cmp.Compare(y.Weight, x.Weight), cmp.Compare(x.ID, y.ID))
 	})
-	at := rand.Int32N(sum)
+	at := rand.IntN(sum)
 	for _, ch := range able {
 		if at -= ch.Weight; at < 0 {
 			return ch

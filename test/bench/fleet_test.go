@@ -163,7 +163,7 @@ func writeThrough(b *testing.B, f *fleet.Fleet, i int) time.Duration {
 		answered <- err
 	}()
 	for _, r := range f.Replicas {
-		for int(channelOf(r.Serving(), id).Weight) != weight {
+		for channelOf(r.Serving(), id).Weight != weight {
 			if time.Since(start) > patience {
 				b.Fatalf("%s does not serve change %d", r.ID, i)
 			}

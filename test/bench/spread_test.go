@@ -221,13 +221,13 @@ func spreadPush(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 	subscribers(b, s, n, func(payload string) {
 		ch := new(snapshot.Channel)
 		if json.Unmarshal([]byte(payload), ch) == nil {
-			a.note(strconv.Itoa(int(ch.Weight)))
+			a.note(strconv.Itoa(ch.Weight))
 		}
 	})
 	c := s.Client()
 	ch := catalog(b, 1, 50, 0).Channels[0]
 	return c, func(i int) time.Duration {
-		ch.Weight = int32(i)
+		ch.Weight = i
 		body := encoded(b, &ch)
 		start := time.Now()
 		if err := c.HSet(context.Background(), "all", ch.ID, body).Err(); err != nil {

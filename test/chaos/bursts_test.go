@@ -63,7 +63,7 @@ func watchBurst(ctx context.Context, r *fleet.Replica, seen *[burstChanges]time.
 
 func channelWeight(v *replica.View, i int) int {
 	if c, ok := v.Channels.Get(fleet.ChannelID(i)); ok {
-		return int(c.Weight)
+		return c.Weight
 	}
 	return 0
 }

@@ -237,7 +237,7 @@ func (b *bout) setWeight(t *testing.T, weight int) {
 	t.Helper()
 	for _, id := range fencedIDs {
 		if _, _, err := b.db.UpdateChannel(t.Context(), id, func(c *snapshot.Channel) (*snapshot.Secret, error) {
-			c.Weight = int32(weight)
+			c.Weight = weight
 			return nil, nil
 		}, nil); err != nil {
 			t.Fatal(err)
@@ -525,7 +525,7 @@ func (p *party) weight(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int(c.Weight)
+	return c.Weight
 }
 
 // fenced reads what the party's own metric and log say.

@@ -252,7 +252,7 @@ func (s *soak) due(w *soakWindow) {
 			}
 			w.seen++
 			view := (*serving)()
-			if view != nil && view.Channels.At(id) != nil && int(view.Channels.At(id).Weight) >= c.weight {
+			if view != nil && view.Channels.At(id) != nil && view.Channels.At(id).Weight >= c.weight {
 				w.agree++
 			} else if len(w.unnoticed) < 20 {
 				w.unnoticed = append(w.unnoticed, fmt.Sprintf("%s: %s has not %s = %d of %s", now.Format("15:04:05.000"), s.f.Replicas[i].ID, id, c.weight, c.at.Format("15:04:05.000")))

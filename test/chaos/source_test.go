@@ -281,7 +281,7 @@ func weightInRedis(t *testing.T, f *fleet.Fleet) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int(c.Weight)
+	return c.Weight
 }
 
 // TestTriggersThatWereDropped drops what counts the changes, by hand, and edits a

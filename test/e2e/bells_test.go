@@ -172,7 +172,7 @@ func headMoves(t *testing.T, f *fleet.Fleet) []move {
 		if err != nil {
 			t.Fatalf("changes entry %s has the time %q", e.ID, at)
 		}
-		all = append(all, move{time.UnixMilli(millis), int(c.Weight)})
+		all = append(all, move{time.UnixMilli(millis), c.Weight})
 	}
 	return all
 }

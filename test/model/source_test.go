@@ -68,7 +68,7 @@ func (s *source) channel(i int) snapshot.Channel {
 	n := strconv.Itoa(i)
 	return snapshot.Channel{
 		ID: "c" + n, Name: "n" + n, Type: "custom", Models: []string{"m" + strconv.Itoa(i%3)},
-		Weight: int32(s.edits), Status: snapshot.StatusEnabled,
+		Weight: s.edits, Status: snapshot.StatusEnabled,
 	}
 }
 
@@ -181,13 +181,13 @@ func (s *source) edit(channels, rules bool, f func(c *catalog)) {
 func (s *source) change(n int) {
 	switch n % 6 {
 	case 0, 1:
-		s.edit(true, false, func(c *catalog) { i := n / 6 % len(c.channels); c.channels[i].Weight = int32(s.next()) })
+		s.edit(true, false, func(c *catalog) { i := n / 6 % len(c.channels); c.channels[i].Weight = s.next() })
 	case 2:
 		s.edit(false, true, func(c *catalog) { i := n / 6 % len(c.rules); c.rules[i].Priority = s.next() })
 	case 3: // both, in one transaction
 		s.edit(true, true, func(c *catalog) {
-			c.rules[0].Priority = s.next()
-			c.channels[0].Weight = int32(c.rules[0].Priority)
+			c.channels[0].Weight = s.next()
+			c.rules[0].Priority = c.channels[0].Weight
 		})
 	case 4:
 		if len(s.now.channels) < 7 {
@@ -238,7 +238,7 @@ func (s *source) replace(n int) {
 	c := *s.now
 	c.revisions = [3]int64{1, 1, 1}
 	c.channels = slices.Clone(c.channels)
-	c.channels[0].Weight = int32(s.next())
+	c.channels[0].Weight = s.next()
 	c.approved = nil
 	if c.lineage = snapshot.NewLineage(time.Now(), ""); n%2 == 0 { // one that was made long ago
 		c.lineage = snapshot.NewLineage(time.Now().Add(-time.Hour), "")

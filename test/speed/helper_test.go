@@ -156,7 +156,7 @@ func channelText(id string, i, edit int) string {
 		ID: id, Name: "channel " + id, Type: "openai", BaseURL: fmt.Sprintf("https://api-%d.example.com/v1", i%50),
 		APIKey: snapshot.Sealed("sealed:k1:" + strings.Repeat("QUJD", 15) + fmt.Sprintf("%08d", i)),
 		Models: []string{"gpt-4o", fmt.Sprintf("model-%d", i%40), fmt.Sprintf("model-%d", i%37)},
-		Weight: int32(1 + edit), Status: "enabled", CreatedAt: 1764000000000, UpdatedAt: 1764000000000 + int64(edit),
+		Weight: 1 + edit, Status: "enabled", CreatedAt: 1764000000000, UpdatedAt: 1764000000000 + int64(edit),
 	})
 	if err != nil {
 		panic(err)
