@@ -128,7 +128,7 @@ func (b *Balancer) keepLocked(id string) *channel {
 	c := b.channels.get(id)
 	if c == nil {
 		c = newChannel(b, id)
-		b.channels.late = append(b.channels.late, c)
+		b.channels.add(c)
 	}
 	c.gone.Store(false)
 	return c
@@ -137,12 +137,9 @@ func (b *Balancer) keepLocked(id string) *channel {
 // retireLocked lets go of a channel that is not in the table to come, now or
 // when its last request has ended.
 func (b *Balancer) retireLocked(id string) {
-	c := b.channels.get(id)
-	if c == nil {
-		return
+	if c := b.channels.get(id); c != nil {
+		b.channels.leave(c)
 	}
-	c.gone.Store(true) // before the look at what is in flight: the last one to end looks the other way round
-	b.channels.left = true
 }
 
 // drop forgets a channel that is gone and has nothing in flight any more.

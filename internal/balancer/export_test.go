@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"slices"
+	"strconv"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -16,7 +18,7 @@ const (
 // Distance is the logarithm that sessions are ranked by.
 func Distance(v uint64) uint64 { return distance(v) }
 
-// Pools returns how many pools have a place of round robin to be remembered.
+// Pools returns how many pools the newest table has.
 func (b *Balancer) Pools() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,4 +51,87 @@ func SortedByID(ids []string) []string {
 		out[i] = m.id
 	}
 	return out
+}
+
+// Roster is a roster by itself, of which a request may be in flight for each
+// channel.
+type Roster struct {
+	b    *Balancer
+	busy map[string]*channel
+	over []*channel // of the requests that have ended
+}
+
+// NewRoster returns an empty one.
+func NewRoster() *Roster { return &Roster{b: &Balancer{}, busy: map[string]*channel{}} }
+
+// Table is a new table with these channels.
+func (r *Roster) Table(now map[string]bool) {
+	for _, c := range slices.Clone(r.b.channels.all) {
+		if !now[c.id] && !c.gone.Load() {
+			r.b.channels.leave(c)
+		}
+	}
+	for id := range now {
+		r.b.keepLocked(id)
+	}
+	r.b.channels.settle()
+}
+
+// Begin begins a request, unless there is one or no such channel.
+func (r *Roster) Begin(id string) bool {
+	c := r.b.channels.get(id)
+	if c == nil || c.gone.Load() || r.busy[id] != nil {
+		return false
+	}
+	c.load.Add(arrival)
+	r.busy[id] = c
+	return true
+}
+
+// End ends it, and reports whether no table has the channel.
+func (r *Roster) End(id string) bool {
+	c := r.busy[id]
+	delete(r.busy, id)
+	c.load.Add(^uint64(0))
+	r.over = append(r.over, c)
+	if c.gone.Load() {
+		r.b.drop(c)
+	}
+	return c.gone.Load()
+}
+
+// Late has the requests that have ended look once more whether they were the
+// last: others may have come and gone between their end and that look.
+func (r *Roster) Late() {
+	for _, c := range r.over {
+		r.b.drop(c)
+	}
+}
+
+// Has reports whether the channel is found.
+func (r *Roster) Has(id string) bool { return r.b.channels.get(id) != nil }
+
+// IDs lists all, and panics if they are not in their order.
+func (r *Roster) IDs() (ids []string) {
+	if all := r.b.channels.all; !slices.IsSortedFunc(all, rosterOrder) {
+		panic("the roster is not in order")
+	}
+	for _, c := range r.b.channels.all {
+		ids = append(ids, c.id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// IDsOfOneStripe returns n pairs of ids that have a stripe in common.
+func IDsOfOneStripe(n int) (ids []string) {
+	seen := map[uint32]string{}
+	for i := 0; len(ids) < 2*n; i++ {
+		id := strconv.Itoa(i)
+		if other, ok := seen[stripeOf(id)]; ok {
+			ids = append(ids, other, id)
+		}
+		seen[stripeOf(id)] = id
+	}
+	return ids
 }

@@ -27,17 +27,34 @@ type member struct {
 // only if none of those before can.
 type plan []*tier
 
-// tier is a set of channels that requests are spread over. It is immutable,
-// but for homes, which spare a search and change no answer. What a change or a
+// tier is a set of channels that requests are spread over. It is immutable, but
+// for hashed and homes, which spare work and change no answer. What a change or a
 // pick has to know of all channels lies here side by side: a look at the channels
 // themselves is a miss of the processor's cache for each.
 type tier struct {
 	rank    rank
 	members []member // by weight, the lightest first, then by id
-	hashes  []uint64 // of their ids, the same in every process
+	hashed  atomic.Pointer[[]uint64]
 	runs    []run
 	homes   [2]atomic.Pointer[memo]
 }
+
+// hashes returns those of the members' ids, the same in every process. They are
+// made when a session or a search by id first needs them: most pools of a large
+// catalogue see neither.
+func (t *tier) hashes() []uint64 {
+	if all := t.hashed.Load(); all != nil {
+		return *all
+	}
+	all := make([]uint64, len(t.members))
+	for i, m := range t.members {
+		all[i] = hashOf(m.id)
+	}
+	t.setHashes(all)
+	return all
+}
+
+func (t *tier) setHashes(all []uint64) { t.hashed.Store(&all) }
 
 // run is those members of a tier that weigh the same. It begins where the one
 // before ends.
@@ -100,7 +117,7 @@ func newPlan(members []member, priorities bool) plan {
 	p := planOf(slices.SortedFunc(maps.Values(groups), (*group).compare))
 	for i, m := range members {
 		g := of[i]
-		g.tier.members[g.next], g.tier.hashes[g.next] = m, hashOf(m.id)
+		g.tier.members[g.next] = m
 		g.next++
 	}
 	return p
@@ -118,7 +135,7 @@ func planOf(groups []*group) plan {
 			t.runs = lengthen(t.runs, g.weight, g.n)
 			n += g.n
 		}
-		t.members, t.hashes = make([]member, n), make([]uint64, n)
+		t.members = make([]member, n)
 		p = append(p, t)
 	}
 	return p
@@ -140,7 +157,7 @@ func lengthen(runs []run, weight uint64, n int) []run {
 func (p plan) find(id string) (of, at int) {
 	hash := hashOf(id)
 	for of, t := range p {
-		for at, h := range t.hashes {
+		for at, h := range t.hashes() {
 			if h == hash && t.members[at].id == id {
 				return of, at
 			}
@@ -179,30 +196,33 @@ func (p plan) after(id string, now *member, priorities bool) plan {
 func (t *tier) edit(gone int, now *member) *tier {
 	next := &tier{rank: t.rank}
 	if now == nil {
-		next.members, next.hashes = without(t.members, gone), without(t.hashes, gone)
-		next.runs = t.recount(gone, 0)
+		next.members, next.runs = without(t.members, gone), t.recount(gone, 0)
+		next.setHashes(without(t.hashes(), gone))
 		return next
 	}
 	weight := weightOf(now.ch)
 	if gone >= 0 && t.weight(gone) == weight {
 		next.members = slices.Clone(t.members)
 		next.members[gone] = *now
-		next.hashes, next.runs = t.hashes, t.runs
+		next.runs = t.runs
+		next.hashed.Store(t.hashed.Load())
 		for i := range t.homes { // nobody has moved
 			next.homes[i].Store(t.homes[i].Load())
 		}
 		return next
 	}
 	at := t.place(weight, now.id)
-	next.members = slices.Concat(t.members[:at], []member{*now}, t.members[at:])
-	next.hashes = slices.Concat(t.hashes[:at], []uint64{hashOf(now.id)}, t.hashes[at:])
+	members := slices.Concat(t.members[:at], []member{*now}, t.members[at:])
+	hashes := slices.Concat(t.hashes()[:at], []uint64{hashOf(now.id)}, t.hashes()[at:])
 	next.runs = t.recount(gone, weight)
 	if gone >= 0 {
 		if gone >= at {
 			gone++
 		}
-		next.members, next.hashes = slices.Delete(next.members, gone, gone+1), slices.Delete(next.hashes, gone, gone+1)
+		members, hashes = slices.Delete(members, gone, gone+1), slices.Delete(hashes, gone, gone+1)
 	}
+	next.members = members
+	next.setHashes(hashes)
 	return next
 }
 

@@ -14,8 +14,8 @@ import (
 // Pool is the channels that serve one model in one format. It is immutable.
 type Pool struct {
 	b    *Balancer
-	turn atomic.Pointer[turn] // nil before the first pick that asks for its turn
-	size int                  // members
+	turn *atomic.Pointer[turn] // that of all pools of the model, one after the other; to nil before the first pick that asks for its turn
+	size int                   // members
 	// One of the two is there from the start, and has all members.
 	ranked atomic.Pointer[plan]
 	flat   atomic.Pointer[plan]

@@ -106,15 +106,15 @@ func greatest(session uint64, hashes []uint64) (best uint64) {
 
 // search looks at each channel for that of a session.
 func (t *tier) search(session uint64, equal bool) int {
-	last := len(t.runs) - 1
+	last, hashes := len(t.runs)-1, t.hashes()
 	if equal || last == 0 {
-		return int(greatest(session, t.hashes) & placeMask)
+		return int(greatest(session, hashes) & placeMask)
 	}
 	var best score
 	var slope float64
 	for k := last; k >= 0; k-- {
 		from, weight := t.from(k), t.runs[k].weight
-		v := greatest(session, t.hashes[from:t.runs[k].end])
+		v := greatest(session, hashes[from:t.runs[k].end])
 		// Within a run the greatest vote wins. Of the runs, most have lost by so
 		// much that they need no logarithm. This is only a sieve: what passes is
 		// compared in whole numbers.
@@ -133,7 +133,7 @@ func (t *tier) search(session uint64, equal bool) int {
 // serve, or -1.
 func (t *tier) nextHome(d *draw) int {
 	var best score
-	at, k := -1, 0
+	at, k, hashes := -1, 0, t.hashes()
 	for i, m := range t.members {
 		if i == t.runs[k].end {
 			k++
@@ -141,7 +141,7 @@ func (t *tier) nextHome(d *draw) int {
 		if !d.can(m) {
 			continue
 		}
-		s := score{weight: d.counts(&t.runs[k]), v: vote(d.hash, t.hashes[i], uint64(i))}
+		s := score{weight: d.counts(&t.runs[k]), v: vote(d.hash, hashes[i], uint64(i))}
 		if s.distance = distance(s.v); at < 0 || s.beats(best) {
 			best, at = s, i
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/snapshot/parallel"
@@ -178,14 +179,14 @@ func (b *Balancer) follow(before *Pool, changes []change, wire snapshot.Wire) *P
 	if len(built) == 0 {
 		return nil
 	}
-	p := &Pool{b: b}
+	p := &Pool{b: b, turn: new(atomic.Pointer[turn])}
+	if before != nil {
+		p.turn = before.turn
+	}
 	for _, t := range built {
 		p.size += len(t.members)
 	}
 	p.at(ranked).Store(&built)
-	if before != nil {
-		p.turn.Store(before.turn.Load())
-	}
 	return p
 }
 
