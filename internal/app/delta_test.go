@@ -194,9 +194,9 @@ func TestHeapOfAView(t *testing.T) {
 		channels, models, each, rules int
 		bound, boundOfAll             int64 // bytes
 	}{
-		{"100 channels, 500 models, 50 rules and analytics", 100, 500, 5, 50, 220_000, 650_000},
-		{"1,000 channels", 1000, 100, 3, 1, 800_000, 1_200_000},
-		{fmt.Sprintf("%d channels", many), many, many / 100, 3, 1, 720 * int64(many), 930 * int64(many)}, // 72 and 93 MB for 100,000
+		{"100 channels, 500 models, 50 rules and analytics", 100, 500, 5, 50, 215_000, 440_000},
+		{"1,000 channels", 1000, 100, 3, 1, 740_000, 960_000},
+		{fmt.Sprintf("%d channels", many), many, many / 100, 3, 1, 680 * int64(many), 820 * int64(many)}, // 68 and 82 MB for 100,000
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			measure := func(compiled bool) (held, text int64) {

@@ -198,6 +198,19 @@ func BenchmarkCompileOneOf100k(b *testing.B) {
 	})
 }
 
+// BenchmarkCompileGoneOf100k lets one go, and takes it back. Budget: 200 µs.
+func BenchmarkCompileGoneOf100k(b *testing.B) {
+	recs := large(100_000).records()
+	lb := newBalancer(b, balancer.Options{})
+	t := lb.Compile(nil, recs)
+	views := []*snapshot.Records[*snapshot.Channel]{recs, recs.With(nil, []string{"channel-050000"})}
+	i := 0
+	measure(b, 10, func() {
+		i++
+		t = lb.Compile(t, views[i%2])
+	})
+}
+
 // BenchmarkCompileAnother100k finds one change among records that were all read
 // anew, and share nothing. Budget: 50 ms.
 func BenchmarkCompileAnother100k(b *testing.B) {

@@ -36,7 +36,9 @@ type change struct {
 //	prev      the table of the view before, or nil
 //	channels  a record equal to prev's has the same pointer
 //	cost      that of channels.Since(prev's), and the pools of the models that
-//	          changed channels offer or offered. All else is shared with prev
+//	          changed channels offer or offered. All else is shared with prev. Where
+//	          channels come or go the list of all is moved once, some 20 µs for
+//	          100,000, and looked through if more than 32 go
 //
 // What a Balancer remembers follows the newest table it compiled.
 func (b *Balancer) Compile(prev *Table, channels *snapshot.Records[*snapshot.Channel]) *Table {

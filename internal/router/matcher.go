@@ -3,6 +3,7 @@ package router
 import (
 	"regexp"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -11,23 +12,22 @@ import (
 type entry struct {
 	expr string // in the syntax of package regexp
 	re2  string // the same for a set; "" if it must not be in one
-	// std is the truth that a set only answers faster, and nil until it is needed:
-	// its program is many times as large as expr.
-	std atomic.Pointer[regexp.Regexp]
+	// std is the truth that a set only answers faster. Its program is many times as
+	// large as expr, and of what is in a set it is made once the set has failed.
+	std  *regexp.Regexp
+	once sync.Once
 }
 
-// compiled returns what package regexp makes of e, and keeps it.
+// compiled returns what package regexp makes of e, and keeps it. All who ask
+// first wait for one of them.
 func (e *entry) compiled() *regexp.Regexp {
-	re := e.std.Load()
-	if re == nil {
-		re = regexp.MustCompile(e.expr) // as it did in add
-		e.std.Store(re)
-	}
-	return re
+	e.once.Do(func() { e.std = regexp.MustCompile(e.expr) }) // as it did in add
+	return e.std
 }
 
-// matcher says which of many expressions occur in a text. It is immutable but
-// for broken, and may be used by many requests at once.
+// matcher says which of many expressions occur in a text. Nothing of it changes
+// but broken, and what its entries make when they are asked. It may be used by
+// many requests at once.
 type matcher struct {
 	entries []*entry
 	number  map[string]int // of an expr in entries
