@@ -20,7 +20,7 @@ func (c audited) Held(kind snapshot.Kind) (audit.Held, bool) {
 		return audit.Held{}, false
 	}
 	h := audit.Held{
-		Snapshot: snap, IDs: view.IDs(kind), Faults: map[string]snapshot.Fault{},
+		Snapshot: snap, IDs: func() []string { return view.IDs(kind) }, Faults: map[string]snapshot.Fault{},
 		Text: func(id string) (string, bool) { return view.Text(kind, id) },
 	}
 	for _, f := range view.Faults {

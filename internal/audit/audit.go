@@ -16,7 +16,7 @@ import (
 // Held is one kind as the replica holds it at one moment. It is not changed.
 type Held struct {
 	Snapshot *snapshot.Snapshot             // the copy, with its tag
-	IDs      []string                       // of the compiled records
+	IDs      func() []string                // of the compiled records
 	Text     func(id string) (string, bool) // a compiled record, encoded anew
 	Faults   map[string]snapshot.Fault      // by id: records that do not decode here
 }
@@ -39,7 +39,8 @@ type Store interface {
 // Options says how an Auditor works. Zero fields mean the defaults given.
 type Options struct {
 	Interval    time.Duration // between two samples, jittered; 0: Run does nothing
-	Sample      int           // records of each kind in a sample; 100
+	Sample      int           // records of each kind in a sample at most; 100
+	SampleBytes int           // of these records together, about; 4096
 	WholeEvery  int           // one round in so many compares all records; 20
 	SourceEvery time.Duration // least between two reads of the source by Run; 1m
 	// ReadSource reads the source in one transaction, as a load would publish
@@ -85,11 +86,11 @@ func New(cache Cache, store Store, o Options) (*Auditor, error) {
 	if cache == nil || store == nil {
 		return nil, errors.New("audit: cache and store are required")
 	}
-	if o.Interval < 0 || o.Sample < 0 || o.WholeEvery < 0 || o.SourceEvery < 0 {
-		return nil, fmt.Errorf("audit: Interval %v, Sample %d, WholeEvery %d, SourceEvery %v: want 0 or more",
-			o.Interval, o.Sample, o.WholeEvery, o.SourceEvery)
+	if o.Interval < 0 || o.Sample < 0 || o.SampleBytes < 0 || o.WholeEvery < 0 || o.SourceEvery < 0 {
+		return nil, fmt.Errorf("audit: Interval %v, Sample %d, SampleBytes %d, WholeEvery %d, SourceEvery %v: want 0 or more",
+			o.Interval, o.Sample, o.SampleBytes, o.WholeEvery, o.SourceEvery)
 	}
-	o.Sample, o.WholeEvery = cmp.Or(o.Sample, 100), cmp.Or(o.WholeEvery, 20)
+	o.Sample, o.SampleBytes, o.WholeEvery = cmp.Or(o.Sample, 100), cmp.Or(o.SampleBytes, 4096), cmp.Or(o.WholeEvery, 20)
 	o.SourceEvery = cmp.Or(o.SourceEvery, time.Minute)
 	a := &Auditor{
 		cache: cache, store: store, o: o, log: cmp.Or(o.Log, slog.Default()), m: newMetrics(o.Reg),

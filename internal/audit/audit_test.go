@@ -133,7 +133,7 @@ func (r *rig) Held(k snapshot.Kind) (audit.Held, bool) {
 		return audit.Held{}, false
 	}
 	return audit.Held{
-		Snapshot: r.snap, IDs: slices.Collect(maps.Keys(r.compiled)), Faults: r.faults,
+		Snapshot: r.snap, IDs: func() []string { return slices.Collect(maps.Keys(r.compiled)) }, Faults: r.faults,
 		Text: func(id string) (string, bool) {
 			c, ok := r.compiled[id]
 			if !ok {

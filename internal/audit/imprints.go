@@ -21,7 +21,7 @@ func (a *Auditor) Imprints(ctx context.Context, kind snapshot.Kind, party snapsh
 			return snapshot.Imprints{}, fmt.Errorf("fingerprints of %s: nothing of it is served from memory: %w", kind, snapshot.ErrUnavailable)
 		}
 		c := &comparison{kind: kind, held: held}
-		c.choose(0)
+		c.choose(0, 0)
 		return imprints(held.Snapshot.Tag, c.ids, func(id string) (snapshot.Digest, bool) {
 			hash, _ := held.imprint(kind, id)
 			_, kept := held.Faults[id]

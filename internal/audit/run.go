@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,19 +64,38 @@ func (a *Auditor) Round(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	r := snapshot.VerifyRequest{Kinds: snapshot.Kinds, Sample: a.o.Sample, Redis: true}
-	if a.rounds++; a.rounds%a.o.WholeEvery == 0 {
-		r.Sample = 0
-	}
-	if a.o.Refreshing != nil && a.o.Refreshing() && time.Since(a.readAt) >= a.o.SourceEvery {
+	refreshes := a.o.Refreshing != nil && a.o.Refreshing()
+	if refreshes && time.Since(a.readAt) >= a.o.SourceEvery {
 		a.readAt, r.Source = time.Now(), true
 	}
-	for _, v := range a.compare(ctx, r) {
+	a.rounds++
+	whole := a.rounds%a.o.WholeEvery == 0
+	if whole && (refreshes || a.torn()) {
+		r.Sample = 0
+	}
+	found := a.compare(ctx, r, a.o.SampleBytes)
+	if whole && r.Sample > 0 {
+		// What stands in Redis is the same for all: one reads all of it. Whether
+		// the copy is what was pulled each finds out by itself.
+		found = append(found, a.compare(ctx, snapshot.VerifyRequest{Kinds: snapshot.Kinds}, 0)...)
+	}
+	for _, v := range found {
 		a.m.records.WithLabelValues("agree").Add(float64(v.Agree))
 		a.m.records.WithLabelValues("differ").Add(float64(v.Differ))
 		a.m.records.WithLabelValues("inflight").Add(float64(v.InFlight))
 		a.mend(v)
 	}
 }
+
+// torn reports whether the text of a copy is not that which its digest is of.
+func (a *Auditor) torn() bool {
+	return slices.ContainsFunc(snapshot.Kinds, func(kind snapshot.Kind) bool {
+		held, ok := a.cache.Held(kind)
+		return ok && held.torn()
+	})
+}
+
+func (h *Held) torn() bool { return h.Snapshot.Set.Recount() != h.Snapshot.Set.Digest() }
 
 // mend has what is wrong replaced by what is right, and says so.
 func (a *Auditor) mend(v snapshot.Verified) {
@@ -86,7 +106,7 @@ func (a *Auditor) mend(v snapshot.Verified) {
 	if !ok || held.Snapshot.Tag != v.Served.Tag {
 		return // it was replaced meanwhile
 	}
-	torn := held.Snapshot.Set.Recount() != held.Snapshot.Set.Digest()
+	torn := held.torn()
 	var memory, redis, behind bool
 	for i := range v.Mismatches {
 		m := &v.Mismatches[i]

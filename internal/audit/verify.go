@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -26,10 +26,10 @@ func (a *Auditor) Verify(ctx context.Context, r snapshot.VerifyRequest) []snapsh
 		r.Kinds = snapshot.Kinds
 	}
 	if r.Sample > 0 {
-		return a.compare(ctx, r)
+		return a.compare(ctx, r, math.MaxInt)
 	}
 	out, _, err := a.whole.get(ctx, fmt.Sprint(r), func(ctx context.Context) ([]snapshot.Verified, error) {
-		return a.compare(ctx, r), nil
+		return a.compare(ctx, r, math.MaxInt), nil
 	})
 	for i := 0; err != nil && i < len(r.Kinds); i++ { // the caller has given up
 		out = append(out, snapshot.Verified{Kind: r.Kinds[i], Served: snapshot.Side{Err: err.Error()}})
@@ -37,7 +37,8 @@ func (a *Auditor) Verify(ctx context.Context, r snapshot.VerifyRequest) []snapsh
 	return out
 }
 
-func (a *Auditor) compare(ctx context.Context, r snapshot.VerifyRequest) []snapshot.Verified {
+// compare is Verify; a sample has about so many bytes at most.
+func (a *Auditor) compare(ctx context.Context, r snapshot.VerifyRequest, bytes int) []snapshot.Verified {
 	out := make([]snapshot.Verified, 0, len(r.Kinds))
 	var at time.Time
 	source := sync.OnceValues(func() (snaps map[snapshot.Kind]*snapshot.Snapshot, err error) {
@@ -49,7 +50,7 @@ func (a *Auditor) compare(ctx context.Context, r snapshot.VerifyRequest) []snaps
 		c := &comparison{kind: kind, held: held}
 		c.out.Kind, c.out.Events = kind, a.cache.Recent(kind)
 		if ok {
-			c.choose(r.Sample)
+			c.choose(r.Sample, bytes)
 			c.memory()
 		} else {
 			c.out.Served.Err = "nothing of it is served from memory"
@@ -97,18 +98,19 @@ type comparison struct {
 	out   snapshot.Verified
 }
 
-// choose picks the records to compare: all, or some by chance.
-func (c *comparison) choose(sample int) {
-	c.ids = append([]string{}, c.held.Snapshot.Set.IDs()...)
-	for _, id := range c.held.IDs {
-		if _, ok := c.held.Snapshot.Set.Get(id); !ok {
+// choose picks the records to compare: all, or some by chance that have about so
+// many bytes at most. What is served and not in the copy is among all.
+func (c *comparison) choose(sample, bytes int) {
+	set := c.held.Snapshot.Set
+	if c.whole = sample == 0 || sample >= set.Len() && bytes >= set.Bytes(); !c.whole {
+		c.ids = append([]string{}, set.Sample(sample, bytes)...)
+		return
+	}
+	c.ids = slices.Clone(set.IDs())
+	for _, id := range c.held.IDs() {
+		if _, ok := set.Get(id); !ok {
 			c.ids = append(c.ids, id)
 		}
-	}
-	c.whole = sample == 0 || sample >= len(c.ids)
-	if !c.whole {
-		rand.Shuffle(len(c.ids), func(i, j int) { c.ids[i], c.ids[j] = c.ids[j], c.ids[i] })
-		c.ids = c.ids[:sample]
 	}
 }
 

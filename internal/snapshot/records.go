@@ -191,6 +191,23 @@ func (r *Records[V]) All() iter.Seq2[string, V] {
 	}
 }
 
+// some returns n ids by chance, or all if there are fewer: whole buckets from
+// one on, as ids lie in them by a hash that only this process knows.
+//
+//	cost  that of n looks, and some 10; none at all records
+func (r *Records[V]) some(n int) []string {
+	var ids []string
+	buckets := uint64(1)<<r.width - 1
+	for i, from := uint64(0), rand.Uint64(); i <= buckets && len(ids) < n; i++ {
+		at := (from + i) & buckets
+		for _, k := range r.chunks[at/chunkBuckets][at%chunkBuckets].records {
+			ids = append(ids, k.id)
+		}
+	}
+	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+	return ids[:min(n, len(ids))]
+}
+
 // All yields the records of the bucket.
 func (b *bucket[V]) All() iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -102,6 +103,22 @@ func (s *Set) IDs() []string {
 		slices.Sort(s.ids)
 	})
 	return s.ids
+}
+
+// Sample returns ids by chance whose records have about so many bytes together,
+// and at most n. What is larger than the rest of them is taken as seldom as that
+// makes up for. It looks at no others.
+func (s *Set) Sample(n, bytes int) []string {
+	ids := s.recs.some(n)
+	for i, id := range ids {
+		body, _ := s.recs.Get(id)
+		if size := len(id) + len(body); size > bytes && rand.IntN(size) >= bytes {
+			return ids[:i]
+		} else if bytes -= size; bytes <= 0 {
+			return ids[:i+1]
+		}
+	}
+	return ids
 }
 
 // Delta is what turns one set into another.
