@@ -14,7 +14,7 @@ import (
 var catalogue = map[string]int{"P": 11, "L": 10, "O": 10, "R": 11, "D": 9, "S": 12}
 
 // TestCatalogueIsTrue holds README.md to the tree: every line of the catalogue
-// is there once, and every test that it names exists.
+// is there once and names a test, and every test that it names exists.
 func TestCatalogueIsTrue(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
@@ -34,8 +34,8 @@ func TestCatalogueIsTrue(t *testing.T) {
 			switch {
 			case len(rows) != 1:
 				t.Errorf("README.md has %d rows for %s, want 1", len(rows), id)
-			case !named.MatchString(rows[0]) && !strings.Contains(rows[0], "does not apply"):
-				t.Errorf("README.md: %s has neither a test nor a reason why it does not apply", id)
+			case !named.MatchString(rows[0]):
+				t.Errorf("README.md: %s names no test", id)
 			}
 		}
 	}
