@@ -14,10 +14,20 @@
 //	                (model)       flushed, fails over, forgets; processes pause
 //	                              and die; people warm, invalidate, roll back
 //
-// What is real: every line of warmer, store, lease and replica that a running
-// replica executes, and the Lua scripts, ours and those of the lock. What is
-// modelled: SQL, the network, and Redis itself, whose answers are compared with
-// those of a real server. Time is that of a synctest bubble.
+// What is real: warmer, store, lease and replica, but for what is listed below,
+// and the Lua scripts, ours and those of the lock. What is modelled: SQL, the
+// network, and Redis itself, whose answers are compared with those of a real
+// server. Time is that of a synctest bubble.
+//
+// What of these packages does not run here, and is tested beside them and in
+// test/chaos:
+//
+//   - connections: store.Dial, Listen (store/bell.go; the model rings), the
+//     clients for Sentinel and Cluster, and with these lease.Reclaim
+//   - what the audit calls: store.Inspect, replica.Mend
+//   - replica.Restore, for the state file is not there
+//   - what records say: the view and its decoding, and reads that wait for it
+//   - schemas but this release's own, and scans of more than one page
 //
 // After every step a referee looks at Redis and at each replica: no step back,
 // nothing served that a guard refuses, nothing served as good that was heard to
