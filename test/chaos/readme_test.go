@@ -21,7 +21,7 @@ func TestCatalogueIsTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	real := tests(t)
-	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
+	named := regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*`)
 	for _, name := range named.FindAllString(string(text), -1) {
 		if !real[name] {
 			t.Errorf("README.md names %s, which does not exist", name)
@@ -41,11 +41,11 @@ func TestCatalogueIsTrue(t *testing.T) {
 	}
 }
 
-// tests are the names of all tests of the module.
+// tests are the names of all tests of the tree, benchmarks among them.
 func tests(t *testing.T) map[string]bool {
 	t.Helper()
 	found := map[string]bool{}
-	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
 	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
