@@ -272,6 +272,8 @@ type result struct {
 	refused       int
 	early         int           // of them, before the return
 	equal, newest time.Duration // after the return
+
+	aliveBound, equalBound, newestBound time.Duration // as the machine was then
 }
 
 func printMatrix(t *testing.T, cells []cell, results []*result) {
@@ -280,6 +282,7 @@ func printMatrix(t *testing.T, cells []cell, results []*result) {
 	t.Logf(row, "Redis", "SQL", "state file", "when", "ready", "state", "has", "failed", "equal", "newest")
 	reads, refused, probes := 0, 0, 0
 	var alive, equal, newest []time.Duration
+	var aliveBounds, equalBounds, newestBounds []time.Duration
 	for i, c := range cells {
 		r := results[i]
 		if r == nil {
@@ -295,16 +298,22 @@ func printMatrix(t *testing.T, cells []cell, results []*result) {
 		has := map[int]string{0: "none", oldWeight: "old", newWeight: "new"}[r.got.weight]
 		t.Logf(row, c.redis, c.sql, c.file, when, ready, r.got.state, has, fmt.Sprintf("%d/%d", r.refused, r.reads), ms(r.equal), ms(r.newest))
 		reads, refused, probes = reads+r.reads, refused+r.refused, probes+r.probes
-		alive = append(alive, r.aliveAfter)
-		newest = append(newest, r.newest)
+		alive, aliveBounds = append(alive, r.aliveAfter), append(aliveBounds, r.aliveBound)
+		newest, newestBounds = append(newest, r.newest), append(newestBounds, r.newestBound)
 		if c.redis != flushed {
-			equal = append(equal, r.equal)
+			equal, equalBounds = append(equal, r.equal), append(equalBounds, r.equalBound)
 		}
 	}
 	t.Logf("figure: outage matrix: %d of %d reads failed where there was a good copy (bound 0); %d probes, /livez always 200, no ready replica became unready", refused, reads, probes)
-	t.Logf("figure: outage matrix: first sign of life after a start p50 %s max %s (bound %v)", ms(percentile(alive, 0.5)), ms(percentile(alive, 1)), aliveWithin)
-	t.Logf("figure: outage matrix: after Redis's return all replicas equal p50 %s max %s (bound %v); newest content everywhere p50 %s max %s (bound %v)",
-		ms(percentile(equal, 0.5)), ms(percentile(equal, 1)), equalWithin, ms(percentile(newest, 0.5)), ms(percentile(newest, 1)), newestWithin)
+	t.Logf("figure: outage matrix: first sign of life after a start p50 %s max %s (%s)", ms(percentile(alive, 0.5)), ms(percentile(alive, 1)), stretched(aliveWithin, aliveBounds))
+	t.Logf("figure: outage matrix: after Redis's return all replicas equal p50 %s max %s (%s); newest content everywhere p50 %s max %s (%s)",
+		ms(percentile(equal, 0.5)), ms(percentile(equal, 1)), stretched(equalWithin, equalBounds),
+		ms(percentile(newest, 0.5)), ms(percentile(newest, 1)), stretched(newestWithin, newestBounds))
+}
+
+// stretched says what was asked of each cell: the bound times the strain at that moment.
+func stretched(bound time.Duration, asked []time.Duration) string {
+	return fmt.Sprintf("bound %v, stretched to %s to %s", bound, ms(percentile(asked, 0)), ms(percentile(asked, 1)))
 }
 
 // matrixFleet is a fleet whose replicas share a way to Redis and a way to the
@@ -397,8 +406,9 @@ func (f *matrixFleet) run(t *testing.T, res *result) {
 	for _, p := range probers {
 		p.report(t, f.strain)
 		res.aliveAfter = max(res.aliveAfter, p.alive.Sub(p.began))
-		if bound := f.strain.stretch(aliveWithin); res.aliveAfter > bound {
-			t.Errorf("%s gives its first sign of life %v after its start, want at most %v", p.r.ID, res.aliveAfter, bound)
+		res.aliveBound = f.strain.stretch(aliveWithin)
+		if res.aliveAfter > res.aliveBound {
+			t.Errorf("%s gives its first sign of life %v after its start, want at most %v", p.r.ID, res.aliveAfter, res.aliveBound)
 		}
 		res.probes, res.reads, res.refused = res.probes+p.probes, res.reads+p.reads, res.refused+p.refused
 	}
@@ -603,11 +613,12 @@ func (f *matrixFleet) converge(t *testing.T, probers []*prober, res *result) {
 		return nil
 	})
 	res.equal, res.newest = equal.Sub(began), newest.Sub(began)
-	if bound := f.strain.stretch(f.equalWithin()); res.equal > bound {
-		t.Errorf("all replicas are equal %v after the return, want at most %v", res.equal, bound)
+	res.equalBound, res.newestBound = f.strain.stretch(f.equalWithin()), f.strain.stretch(newestWithin)
+	if res.equal > res.equalBound {
+		t.Errorf("all replicas are equal %v after the return, want at most %v", res.equal, res.equalBound)
 	}
-	if bound := f.strain.stretch(newestWithin); res.newest > bound {
-		t.Errorf("the change is everywhere %v after the return, want at most %v", res.newest, bound)
+	if res.newest > res.newestBound {
+		t.Errorf("the change is everywhere %v after the return, want at most %v", res.newest, res.newestBound)
 	}
 }
 
