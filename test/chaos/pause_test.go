@@ -74,9 +74,10 @@ func TestPausedHolderIsFencedOff(t *testing.T) {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBout(t, way.blind)
-			pauses := testkit.Rounds(8, 60) * fenceAtOnce
+			stops := testkit.Rounds(8, 60)
+			pauses := stops * fenceAtOnce
 			var seen [steps]fenced
-			for round := range pauses / fenceAtOnce {
+			for round := range stops {
 				b.round(t, round+1, &seen)
 			}
 			var all fenced
@@ -85,7 +86,8 @@ func TestPausedHolderIsFencedOff(t *testing.T) {
 					step(at), way.name, s.Pauses, s.Refused, s.Lease, s.Order, s.InRedis)
 				all.add(s)
 			}
-			t.Logf("figure: stale content visible after a paused writer resumes, %s: %d of %d", way.name, b.stale, all.Pauses)
+			t.Logf("figure: stale content visible after a paused writer resumes, %s: %d of %d, in %d SIGSTOPs of one process with %d holders",
+				way.name, b.stale, all.Pauses, stops, fenceAtOnce)
 			if b.stale > 0 || all.Pauses != pauses {
 				t.Errorf("%d of %d pauses brought back what was old, want none of %d", b.stale, all.Pauses, pauses)
 			}
