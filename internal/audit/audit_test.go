@@ -322,6 +322,43 @@ func TestSample(t *testing.T) {
 	}
 }
 
+// TestOneReadsAllOfRedis: the refresher reads all of it every twentieth time, and
+// others only if their own copy is not what it was; what is compiled from that
+// each compares whole.
+func TestOneReadsAllOfRedis(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		leads         bool
+		change        func(r *rig)
+		wholes        int // reads of all of one kind in Redis in 40 rounds
+		mended, found bool
+	}{
+		{"a follower reads none", false, func(*rig) {}, 0, false, false},
+		{"the refresher reads all", true, func(*rig) {}, 8, false, false},
+		{"a follower finds what is compiled wrong", false, func(r *rig) { r.compiled["c2"].Weight = 9 }, 0, true, true},
+		{"a follower whose text is torn asks which record it is", false, func(r *rig) {
+			testkit.Overwrite(r.set["c2"], text("c2", 9))
+			r.compiled["c2"].Weight = 9
+		}, 8, true, true},
+		{"the refresher finds what is wrong in Redis", true, func(r *rig) { r.redis.Records["c2"] = text("c2", 9) }, 8, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, audit.Options{Sample: 1, SampleBytes: 1}) // hardly ever a record
+				r.leads = tt.leads
+				tt.change(r)
+				for range 40 {
+					r.Round(t.Context())
+					time.Sleep(15 * time.Second)
+				}
+				if r.wholes != tt.wholes || (len(r.mended) > 0) != tt.mended || strings.Contains(r.log.String(), "id=c2") != tt.found {
+					t.Errorf("all of Redis was read %d times, mended %v; want %d and %v, found %v:\n%s", r.wholes, r.mended, tt.wholes, tt.mended, tt.found, r.log.String())
+				}
+			})
+		})
+	}
+}
+
 func TestRun(t *testing.T) {
 	run := func(t *testing.T, o audit.Options, prepare func(*rig), span time.Duration) *rig {
 		r := newRig(t, o)

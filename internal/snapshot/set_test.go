@@ -1,7 +1,10 @@
 package snapshot_test
 
 import (
+	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -66,5 +69,44 @@ func TestDigestSeesEveryDifference(t *testing.T) {
 			t.Errorf("%v and %v have the same digest", sets[i], sets[j])
 		}
 		seen[d] = i
+	}
+}
+
+// TestSampleIsByChanceAndBounded draws many samples: each record comes, none
+// twice, and together they have about as many bytes as were asked for, also where
+// one record is larger than that.
+func TestSampleIsByChanceAndBounded(t *testing.T) {
+	recs := map[string]string{"large": strings.Repeat("x", 20_000)}
+	for i := range 300 {
+		recs[fmt.Sprintf("id-%03d", i)] = strings.Repeat("x", 94)
+	}
+	set := snapshot.NewSet(snapshot.Channels, recs)
+	const tries, bytes = 20_000, 1000
+	seen, total := map[string]int{}, 0
+	for range tries {
+		ids := set.Sample(50, bytes)
+		if len(ids) > 50 {
+			t.Fatalf("a sample of %d, at most 50 were asked for", len(ids))
+		}
+		here := map[string]bool{}
+		for _, id := range ids {
+			if here[id] {
+				t.Fatalf("%s is twice in a sample", id)
+			}
+			here[id] = true
+			seen[id]++
+			total += len(id) + len(recs[id])
+		}
+	}
+	mean := total / tries
+	t.Logf("figure: a sample of %d bytes has %d on average; each of %d records was in %d of %d samples or more", bytes, mean, len(recs), slices.Min(slices.Collect(maps.Values(seen))), tries)
+	if len(seen) != len(recs) || mean > bytes*12/10 || mean < bytes/2 {
+		t.Errorf("%d of %d records came, %d bytes on average, want all and about %d", len(seen), len(recs), mean, bytes)
+	}
+	if all := set.Sample(1000, 1<<20); len(all) != len(recs) {
+		t.Errorf("a sample of more than all has %d, want %d", len(all), len(recs))
+	}
+	if none := snapshot.NewSet(snapshot.Channels, nil).Sample(5, 100); len(none) != 0 {
+		t.Errorf("a sample of nothing is %v", none)
 	}
 }
