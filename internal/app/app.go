@@ -25,6 +25,7 @@ import (
 	"github.com/routex/cachewarmer/internal/requestlog"
 	"github.com/routex/cachewarmer/internal/settings"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 	"github.com/routex/cachewarmer/internal/source"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/warmer"
@@ -57,6 +58,7 @@ type App struct {
 	redis     *embedded.Server // nil unless the settings name no Redis
 	clients   *store.Clients
 	store     *store.Store
+	progress  *progress.Book
 	db        *database
 	cache     *replica.Cache
 	state     *keeper // nil without a state folder
@@ -96,6 +98,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 		settings: s, o: o, log: o.Log, reg: prometheus.NewRegistry(),
 		needs: needs{wake: make(chan struct{}, 1)}, doubts: needs{wake: make(chan struct{}, 1)},
 		configured: make(chan struct{}, 1), another: make(chan struct{}, 1),
+		progress: progress.NewBook(o.Log),
 	}
 	defer func() {
 		if err != nil {
@@ -181,7 +184,7 @@ func (a *App) connect(keyring *snapshot.Keyring) error {
 	}
 	a.closers = append(a.closers, a.clients.Close)
 	a.store, err = store.New(a.clients, keys, store.Options{
-		By: a.settings.ReplicaID, BurstCeiling: a.settings.BurstCeiling, Keyring: keyring, Log: a.log, Reg: a.reg,
+		By: a.settings.ReplicaID, BurstCeiling: a.settings.BurstCeiling, Keyring: keyring, Progress: a.progress, Log: a.log, Reg: a.reg,
 	})
 	return err
 }
@@ -207,7 +210,7 @@ func (a *App) assemble() (err error) {
 		Poll: s.PollInterval, MaxUnverified: s.MaxUnverified, InvalidWait: s.InvalidWait,
 		Refuse: s.UnverifiedPolicy == settings.PolicyRefuse, Guards: guards(s), Role: a.role,
 		Compile: Compile(a.balancer), Installed: a.installed, Invalidated: a.invalidated, Breakers: a.breakers,
-		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig, Progress: a.store.Progress,
+		NeedWarm: a.needs.add, LoadSource: a.loadSource, Restore: a.state.restorer(), OnConfig: a.fetchConfig, Progress: a.progress.Under,
 		Hint: a.store.Hint,
 		Log:  a.log, Reg: a.reg,
 	}); err != nil {

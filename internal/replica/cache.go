@@ -91,9 +91,8 @@ type Options struct {
 	// SetConfig has brought it. One call at a time, on a goroutine of its own.
 	OnConfig func(ctx context.Context, version int64)
 
-	// Progress says how far a whole read of kind is that is under way: records
-	// read, and of how many; 0 of 0 when there is none. nil: nobody knows.
-	Progress func(kind snapshot.Kind) (done, of int)
+	// Progress lists the work on many records that is under way. nil: nobody knows.
+	Progress func() []snapshot.Progress
 
 	// Random is what jitter is drawn from, 0 up to 1. It is called from several
 	// goroutines. rand.Float64

@@ -49,11 +49,8 @@ func TestALongReadSaysHowFarItIs(t *testing.T) {
 		st.onPull = func(snapshot.Kind) { time.Sleep(time.Second) }
 		c, err := replica.New(st, replica.Options{
 			ID: "r", Log: slog.New(slog.DiscardHandler),
-			Progress: func(kind snapshot.Kind) (int, int) {
-				if kind == snapshot.Channels {
-					return 40, 100
-				}
-				return 0, 0
+			Progress: func() []snapshot.Progress {
+				return []snapshot.Progress{{Work: snapshot.WorkRedis, Kind: snapshot.Channels, Done: 40, Of: 100}}
 			},
 		})
 		if err != nil {

@@ -38,16 +38,14 @@ func (c *Cache) Ready() (ready bool, reason string) {
 	return c.book.ready(c.o.Refuse), c.withProgress(c.book.reason)
 }
 
-// withProgress adds to why, if it says anything, how far the reads are that will
+// withProgress adds to why, if it says anything, how far the work is that will
 // end it.
 func (c *Cache) withProgress(why string) string {
 	if why == "" || c.o.Progress == nil {
 		return why
 	}
-	for _, kind := range snapshot.Kinds {
-		if done, of := c.o.Progress(kind); of > 0 {
-			why += fmt.Sprintf("; %d of %d records of %s are read", done, of, kind)
-		}
+	for _, p := range c.o.Progress() {
+		why += "; " + p.String()
 	}
 	return why
 }

@@ -19,8 +19,6 @@ const (
 	// hold up nobody. One that was answered quickly lets the next be larger again.
 	slowAnswer, quickAnswer = 20 * time.Millisecond, 5 * time.Millisecond
 	fewestRecords           = 200
-	// sayEvery is how often a whole read that takes long says how far it is.
-	sayEvery = time.Second
 )
 
 // reading is a hash that is being read in steps.
@@ -68,8 +66,8 @@ func (s *Store) scan(ctx context.Context, kind snapshot.Kind, about int) (*readi
 
 // pages reads the hash, and hands on what each step brings.
 func (s *Store) pages(ctx context.Context, kind snapshot.Kind, about int, pages chan<- []string) error {
-	p := s.begin(kind, about)
-	defer p.end()
+	w := s.o.Progress.Begin(snapshot.WorkRedis, kind, about)
+	defer w.End()
 	count := s.o.ScanCount
 	for cursor := uint64(0); ; {
 		asked := time.Now()
@@ -82,7 +80,7 @@ func (s *Store) pages(ctx context.Context, kind snapshot.Kind, about int, pages 
 		}
 		count = s.step(count, time.Since(asked))
 		pages <- page
-		p.add(len(page) / 2)
+		w.Add(len(page) / 2)
 		if cursor = next; cursor == 0 {
 			return nil
 		}

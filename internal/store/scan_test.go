@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
 )
@@ -19,7 +20,8 @@ import (
 func TestALongWholeReadIsReported(t *testing.T) {
 	server := testkit.Redis(t)
 	var log bytes.Buffer
-	f := newFixtureAt(t, server.URL(), "whole", store.Options{ScanCount: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	book := progress.NewBook(slog.New(slog.NewTextHandler(&log, nil)))
+	f := newFixtureAt(t, server.URL(), "whole", store.Options{ScanCount: 1, Progress: book})
 	f.publish(nil, many(2000, 0)) // too many for a hash that comes in one piece
 	ctx, done := context.Background(), make(chan error, 1)
 	go func() {
@@ -27,10 +29,12 @@ func TestALongWholeReadIsReported(t *testing.T) {
 		done <- err
 	}()
 	testkit.Eventually(t, 5*time.Second, "a read under way", func() error {
-		if n, of := f.Progress(snapshot.Channels); n == 0 || of != 2000 {
-			return fmt.Errorf("%d of %d", n, of)
+		for _, p := range book.Under() {
+			if p.Work == snapshot.WorkRedis && p.Kind == snapshot.Channels && p.Done > 0 && p.Of == 2000 {
+				return nil
+			}
 		}
-		return nil
+		return fmt.Errorf("%v", book.Under())
 	})
 	server.Pause()
 	time.Sleep(1100 * time.Millisecond) // a line is due after a second
@@ -38,8 +42,8 @@ func TestALongWholeReadIsReported(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n, of := f.Progress(snapshot.Channels); n != 0 || of != 0 {
-		t.Errorf("when it is over: %d of %d", n, of)
+	if still := book.Under(); len(still) > 0 {
+		t.Errorf("when it is over: %v", still)
 	}
 	for _, want := range []string{"is being read whole", "was read whole", "kind=channels", "of=2000"} {
 		if !strings.Contains(log.String(), want) {

@@ -19,11 +19,13 @@ func (s *Store) stage(ctx context.Context, kind snapshot.Kind, attempt string, s
 	const perCommand, perPipeline = 100, 10
 	key := s.keys.Stage(kind, attempt)
 	ids := set.IDs()
-	const atOnce = perCommand * perPipeline
-	for from := 0; from < len(ids); from += atOnce {
-		if err := s.stageStep(ctx, key, set, ids[from:min(from+atOnce, len(ids))], perCommand); err != nil {
+	w := s.o.Progress.Begin(snapshot.WorkPublish, kind, len(ids))
+	defer w.End()
+	for some := range slices.Chunk(ids, perCommand*perPipeline) {
+		if err := s.stageStep(ctx, key, set, some, perCommand); err != nil {
 			return s.fault("stage "+string(kind), err)
 		}
+		w.Add(len(some))
 	}
 	return nil
 }

@@ -1,10 +1,17 @@
 package store_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 	"github.com/routex/cachewarmer/internal/store"
 	"github.com/routex/cachewarmer/internal/testkit"
 )
@@ -37,5 +44,42 @@ func TestStagedSetEndsByItself(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Error("no cut left a staged set behind: the test does not test it")
+	}
+}
+
+// TestALongStagingIsReported holds back what the server says of the first step of
+// a publication in several: what is under way can be asked, and the log hears of it.
+func TestALongStagingIsReported(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	proxy := testkit.NewProxy(t, server.Addr())
+	var log bytes.Buffer
+	book := progress.NewBook(slog.New(slog.NewTextHandler(&log, nil)))
+	f := newFixtureAt(t, "redis://"+proxy.Addr(), "staged", store.Options{DeltaRecords: 1, Progress: book})
+	p := f.publication(nil, many(3000, 0))
+	release := proxy.HoldReplies(f.keys.Stage(snapshot.Channels, p.Attempt))
+	done := make(chan error, 1)
+	go func() {
+		_, err := f.Publish(context.Background(), p)
+		done <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, "a staging under way", func() error {
+		if got := fmt.Sprint(book.Under()); got != "[0 of 3000 records of channels are staged for publication]" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	time.Sleep(1100 * time.Millisecond) // a line is due after a second
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if still := book.Under(); len(still) > 0 {
+		t.Errorf("when it is over: %v", still)
+	}
+	for _, want := range []string{`"Cache is being staged in Redis" kind=channels records=1000 of=3000`, `"Cache was staged in Redis" kind=channels records=3000`} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, &log)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 )
 
 //go:embed publish.lua
@@ -57,9 +58,10 @@ type Options struct {
 	BurstCeiling  time.Duration // how long an invalidation may wait for others; 0: none does
 	// Keyring seals the hints that bells carry. nil: there are none, and those of
 	// others are not read.
-	Keyring *snapshot.Keyring
-	Log     *slog.Logger // slog.Default()
-	Reg     prometheus.Registerer
+	Keyring  *snapshot.Keyring
+	Progress *progress.Book // told of whole reads and of sets that are staged; one of its own
+	Log      *slog.Logger   // slog.Default()
+	Reg      prometheus.Registerer
 }
 
 // Store is one process's view of the fleet's Redis. It is safe for concurrent
@@ -75,7 +77,6 @@ type Store struct {
 	told     told
 	voids    voids
 	made     made
-	progress progress
 }
 
 // New returns a Store on the clients, for the keys of one namespace.
@@ -94,6 +95,9 @@ func New(c *Clients, keys Keys, o Options) (*Store, error) {
 	o.RefusedLength = orElse(o.RefusedLength, 50)
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.Progress == nil {
+		o.Progress = progress.NewBook(o.Log)
 	}
 	s := &Store{c: c, keys: keys, o: o, log: o.Log, voids: voids{turn: make(chan struct{}, 1)}}
 	s.errors = promauto.With(o.Reg).NewCounterVec(prometheus.CounterOpts{
