@@ -122,7 +122,7 @@ func New(ctx context.Context, s *settings.Settings, o Options) (_ *App, err erro
 		return nil, err
 	}
 	a.state = a.newKeeper(keyring)
-	if a.db, err = openDatabase(ctx, s.DatabaseURL, source.Options{Keyring: keyring, Log: a.log, Reg: a.reg, By: s.ReplicaID}); err != nil {
+	if a.db, err = openDatabase(ctx, s.DatabaseURL, source.Options{Keyring: keyring, Progress: a.progress, Log: a.log, Reg: a.reg, By: s.ReplicaID}); err != nil {
 		return nil, err
 	}
 	a.closers = append(a.closers, a.db.Close)

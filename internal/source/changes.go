@@ -66,9 +66,11 @@ func (l *loading) changed() snapshot.Changes {
 }
 
 // each calls read with a condition for all rows, or for a few of those named at
-// a time.
-func (l *loading) each(ids []string, column string, read func(where string, args []any) error) error {
+// a time. Of a read of all people can see how far it is.
+func (l *loading) each(t *tx, kind snapshot.Kind, ids []string, column string, read func(where string, args []any) error) error {
 	if l.Since == nil {
+		t.work = t.progress.Begin(snapshot.WorkSource, kind, l.rows[kind])
+		defer func() { t.work.End(); t.work = nil }()
 		return read("", nil)
 	}
 	for some := range slices.Chunk(ids, idsAtOnce) {

@@ -22,7 +22,7 @@ const sealTries = 3
 //	errors  snapshot.ErrInvalid      a counter has no row
 //	        snapshot.ErrUnavailable  the database did not answer to the end;
 //	                                 there is no partial result
-//	cost    one read transaction of six queries; analytics reads the whole log
+//	cost    one read transaction of seven queries; analytics reads the whole log
 //
 // A plain key found in the table is sealed there before it is loaded.
 func (d *DB) Load(ctx context.Context, withAnalytics bool) (*snapshot.Catalog, error) {
@@ -79,6 +79,7 @@ type loading struct {
 	plain  []plainKey                 // rows whose key has to be sealed
 	opened map[string]snapshot.Sealed // by channel id: sealed keys that open
 	shut   int                        // sealed keys that do not open
+	rows   map[snapshot.Kind]int      // that there are, by what they are read for; counted where everything is read
 }
 
 // read fills l inside one transaction.
@@ -116,6 +117,11 @@ func (l *loading) readRows(ctx context.Context, t *tx) (err error) {
 	if l.Approved, err = t.approved(ctx); err != nil {
 		return err
 	}
+	if l.Since == nil {
+		if l.rows, err = t.rowsInAll(ctx); err != nil {
+			return err
+		}
+	}
 	for _, read := range []func(context.Context, *tx) error{l.readChannels, l.readRules, l.readPrices} {
 		if err := read(ctx, t); err != nil {
 			return err
@@ -134,7 +140,7 @@ func (l *loading) broken(kind snapshot.Kind, id string, err error) {
 
 func (l *loading) readChannels(ctx context.Context, t *tx) error {
 	var rows []channelRow
-	err := l.each(l.changed().Channels, "id", func(where string, args []any) error {
+	err := l.each(t, snapshot.Channels, l.changed().Channels, "id", func(where string, args []any) error {
 		some, err := t.channels(ctx, where+inOrder, args...)
 		rows = append(rows, some...)
 		return err
@@ -183,7 +189,7 @@ func (l *loading) usable(t *tx, row *channelRow) error {
 
 func (l *loading) readRules(ctx context.Context, t *tx) error {
 	var rows []ruleRow
-	err := l.each(l.changed().Rules, "id", func(where string, args []any) error {
+	err := l.each(t, snapshot.RoutingRules, l.changed().Rules, "id", func(where string, args []any) error {
 		some, err := t.rules(ctx, where+inOrder, args...)
 		rows = append(rows, some...)
 		return err
@@ -203,7 +209,7 @@ func (l *loading) readRules(ctx context.Context, t *tx) error {
 
 func (l *loading) readPrices(ctx context.Context, t *tx) error {
 	const query = "SELECT model, input_per_million, output_per_million, cached_per_million FROM model_prices"
-	return l.each(l.changed().Prices, "model", func(where string, args []any) error {
+	return l.each(t, snapshot.Models, l.changed().Prices, "model", func(where string, args []any) error {
 		return t.each(ctx, "model_prices", query+where+" ORDER BY model", l.scanPrice, args...)
 	})
 }

@@ -115,6 +115,14 @@ func (t *tx) rule(ctx context.Context, id, lock string) (ruleRow, error) {
 	return rows[0], nil
 }
 
+// rowsInAll counts what a whole read will bring, for who watches it.
+func (t *tx) rowsInAll(ctx context.Context) (map[snapshot.Kind]int, error) {
+	var channels, rules, prices int
+	const query = "SELECT (SELECT COUNT(*) FROM channels), (SELECT COUNT(*) FROM routing_rules), (SELECT COUNT(*) FROM model_prices)"
+	err := t.each(ctx, "the sizes", query, func(r Rows) error { return r.Scan(&channels, &rules, &prices) })
+	return map[snapshot.Kind]int{snapshot.Channels: channels, snapshot.RoutingRules: rules, snapshot.Models: prices}, err
+}
+
 // decodeStrict reads JSON that begins with open into v. A field that v does not
 // have is an error: a condition whose only field is misspelt would otherwise be
 // one that always holds.

@@ -14,16 +14,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 )
 
 // Options of Open. Keyring is required.
 type Options struct {
-	Keyring *snapshot.Keyring     // seals and verifies provider keys
-	Log     *slog.Logger          // slog.Default()
-	Reg     prometheus.Registerer // nil: metrics work but are not exported
-	By      string                // this replica's id, for cache_config.updated_by; "routex"
-	Poll    time.Duration         // how often Run looks for changes in a SQLite file; 200ms
-	Silence time.Duration         // after which Run pings a PostgreSQL that has told nothing; 15s
+	Keyring  *snapshot.Keyring     // seals and verifies provider keys
+	Progress *progress.Book        // told of whole reads; one of its own
+	Log      *slog.Logger          // slog.Default()
+	Reg      prometheus.Registerer // nil: metrics work but are not exported
+	By       string                // this replica's id, for cache_config.updated_by; "routex"
+	Poll     time.Duration         // how often Run looks for changes in a SQLite file; 200ms
+	Silence  time.Duration         // after which Run pings a PostgreSQL that has told nothing; 15s
 	// WrapRows, if set, stands between every read of several rows and the
 	// driver, so that a test can break the read off at any row.
 	WrapRows func(table string, r Rows) Rows
@@ -70,6 +72,7 @@ type DB struct {
 	keys     *snapshot.Keyring
 	log      *slog.Logger
 	by       string
+	progress *progress.Book
 	wrapRows func(string, Rows) Rows
 	m        *metrics
 	bell     chan struct{}
@@ -102,8 +105,12 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		keys:     o.Keyring,
 		log:      cmp.Or(o.Log, slog.Default()),
 		by:       cmp.Or(o.By, "routex"),
+		progress: o.Progress,
 		wrapRows: o.WrapRows,
 		bell:     make(chan struct{}, 1),
+	}
+	if d.progress == nil {
+		d.progress = progress.NewBook(d.log)
 	}
 	if d.wrapRows == nil {
 		d.wrapRows = func(_ string, r Rows) Rows { return r }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/routex/cachewarmer/internal/snapshot/progress"
 )
 
 // dialect is what the SQL text of an engine depends on.
@@ -33,7 +35,8 @@ type querier interface {
 // errors.
 type tx struct {
 	*DB
-	sql querier
+	sql  querier
+	work *progress.Work // what its reads are part of; nil: nothing that takes long
 }
 
 // alone runs single reads, each in a transaction of its own.
@@ -102,6 +105,7 @@ func (t *tx) each(ctx context.Context, table, query string, scan func(Rows) erro
 		if err := scan(rows); err != nil {
 			return unavailable(fmt.Sprintf("read %s, row %d", table, n+1), err)
 		}
+		t.work.Add(1)
 	}
 	if err := rows.Err(); err != nil {
 		return unavailable(fmt.Sprintf("read %s after row %d", table, n), err)
