@@ -171,6 +171,16 @@ func TestProbes(t *testing.T) {
 	if got := r.call(t, "GET", "/readyz", ""); !strings.Contains(got.text, "embedded") {
 		t.Errorf("readyz of an embedded replica: %s", got.text)
 	}
+	const progress = `{"progress":[{"work":"source","kind":"channels","done":40,"of":100}]}`
+	r.cache.status.Progress = []snapshot.Progress{{Work: snapshot.WorkSource, Kind: snapshot.Channels, Done: 40, Of: 100}}
+	if got := r.call(t, "GET", "/readyz", ""); got.status != 200 || !strings.Contains(got.text, `"data":`+progress) {
+		t.Errorf("readyz of a replica that warms: %d %s", got.status, got.text)
+	}
+	r.cache.status.Ready = false
+	if got := r.call(t, "GET", "/readyz", ""); got.status != 503 || !strings.Contains(got.text, `"details":`+progress) {
+		t.Errorf("readyz of a replica that starts: %d %s", got.status, got.text)
+	}
+	r.cache.status.Ready, r.cache.status.Progress = true, nil
 	r.cache.status.State, r.cache.status.Reason = snapshot.StateStale, "dial tcp 10.0.0.1:6379"
 	r.cache.status.Public = "channels of schema 2, written by a later release"
 	if got := r.call(t, "GET", "/readyz", ""); got.status != 200 || !strings.Contains(got.text, "stale: channels of schema 2, written by a later release") {

@@ -23,9 +23,18 @@ func (a *API) standing() snapshot.Status {
 	return s
 }
 
+// readiness is what /readyz adds while work on many records is under way.
+type readiness struct {
+	Progress []snapshot.Progress `json:"progress"`
+}
+
 // ready is open, so it tells the reason in the words for anybody.
 func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
 	s := a.standing()
+	var details any // nil: nothing is added
+	if len(s.Progress) > 0 {
+		details = readiness{s.Progress}
+	}
 	mode := ""
 	if a.embedded {
 		mode = " (embedded)"
@@ -37,9 +46,11 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if !s.Ready {
-		return fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(s.Public, "no complete copy yet"))
+		p := fail(codeUnavailable, "not ready%s: %s", mode, cmp.Or(s.Public, "no complete copy yet"))
+		p.details = details
+		return p
 	}
-	a.answer(w, r, http.StatusOK, envelope{Success: true, Message: "ready" + mode})
+	a.answer(w, r, http.StatusOK, envelope{Success: true, Message: "ready" + mode, Data: details})
 	return nil
 }
 

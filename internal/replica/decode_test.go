@@ -63,6 +63,9 @@ func TestALongReadSaysHowFarItIs(t *testing.T) {
 		if _, why := c.Ready(); !strings.Contains(why, "40 of 100 records of channels are read") || !strings.Contains(c.Status().Public, "40 of 100") {
 			t.Errorf("while it is read: %s", why)
 		}
+		if p := c.Status().Progress; len(p) != 1 || p[0].Done != 40 {
+			t.Errorf("the status has the progress %v", p)
+		}
 		time.Sleep(10 * time.Second)
 		if ok, why := c.Ready(); !ok || why != "" {
 			t.Errorf("when it is read: %v, %q", ok, why)

@@ -21,6 +21,9 @@ func (c *Cache) Status() snapshot.Status {
 	defer c.mu.Unlock()
 	b := &c.book
 	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), c.withProgress(b.reason), c.withProgress(b.public)
+	if c.o.Progress != nil {
+		s.Progress = c.o.Progress()
+	}
 	if !b.verifiedAt.IsZero() {
 		s.VerifiedMsAgo = time.Since(b.verifiedAt).Milliseconds()
 	}

@@ -25,4 +25,6 @@ type Status struct {
 	Hits          int64  // reads answered from memory
 	Misses        int64  // reads that found no usable copy at once
 	StaleServed   int64  // reads answered with a copy known to be out of date
+
+	Progress []Progress // work on many records that is under way in this process
 }
