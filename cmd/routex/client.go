@@ -54,8 +54,9 @@ type answer struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Details struct {
-			Receipt *snapshot.Receipt `json:"receipt"`
-			Data    json.RawMessage   `json:"data"`
+			Receipt  *snapshot.Receipt   `json:"receipt"`
+			Data     json.RawMessage     `json:"data"`
+			Progress []snapshot.Progress `json:"progress"`
 		} `json:"details"`
 	} `json:"error"`
 }

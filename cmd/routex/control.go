@@ -87,6 +87,7 @@ func (c *control) ask(ctx context.Context, method, path string, query url.Values
 	ctx, cancel := context.WithTimeout(ctx, answerWithin+c.wait)
 	defer cancel()
 	cl.header = c.header
+	defer c.p.await(ctx, cl)()
 	return cl.call(ctx, method, path, query, body)
 }
 

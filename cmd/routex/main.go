@@ -14,12 +14,17 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/mattn/go-isatty"
 )
 
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	stopOnSignal(cancel)
-	p := &program{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
+	p := &program{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		terminal: isatty.IsTerminal(os.Stderr.Fd()), environ: os.Environ(),
+	}
 	code := p.run(ctx, p.root(os.Args[1:]))
 	cancel()
 	os.Exit(code)

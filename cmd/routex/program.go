@@ -24,6 +24,7 @@ const (
 type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	terminal       bool // stderr is one: people see there how far it is what takes long
 	environ        []string
 }
 

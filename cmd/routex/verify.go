@@ -85,8 +85,10 @@ func (p *program) verify(ctx context.Context, c *control, o verifyOptions) error
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	if err := w.round(ctx); err != nil { // a server that does not answer at all is no finding
+	began, answered := time.Now(), p.await(ctx, w.client)
+	err = w.round(ctx)
+	answered()
+	if err != nil { // a server that does not answer at all is no finding
 		return err
 	}
 	bar := p.progress("Watching", o.span)
