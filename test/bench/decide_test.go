@@ -30,8 +30,8 @@ func hundred() (list []*snapshot.Channel, byID map[string]*snapshot.Channel) {
 	return list, byID
 }
 
-func table(b *testing.B) *balancer.Table {
-	lb, err := balancer.New(balancer.Options{Strategy: snapshot.Weighted, Log: silent})
+func table(b *testing.B, strategy snapshot.Strategy) *balancer.Table {
+	lb, err := balancer.New(balancer.Options{Strategy: strategy, Log: silent})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func pick(b *testing.B, t *balancer.Table, session string) *snapshot.Channel {
 // 100: model, candidates, breaker, pick, and the count of what is in flight.
 func BenchmarkDecide(b *testing.B) {
 	b.Run("who=ours", func(b *testing.B) {
-		t := table(b)
+		t := table(b, snapshot.Weighted)
 		each(b, func() { pick(b, t, "") })
 	})
 	b.Run("who=filter-and-sort", func(b *testing.B) {
@@ -88,17 +88,19 @@ func filterAndSort(list []*snapshot.Channel) *snapshot.Channel {
 }
 
 // BenchmarkSticky finds the channel of a session among 100: of sessions that
-// asked lately, and of such that ask for the first time.
+// asked lately, and of such that ask for the first time, where channels count by
+// their weights and where they count alike, which is what plain rendezvous does.
 func BenchmarkSticky(b *testing.B) {
 	few, many := sessions(64), sessions(1<<16)
-	ours := func(of []string) func(*testing.B) {
+	ours := func(of []string, strategy snapshot.Strategy) func(*testing.B) {
 		return func(b *testing.B) {
-			t := table(b)
+			t := table(b, strategy)
 			loop(b, of, func(s string) { pick(b, t, s) })
 		}
 	}
-	b.Run("who=ours", ours(few))
-	b.Run("who=ours-first-time", ours(many))
+	b.Run("who=ours", ours(few, snapshot.Weighted))
+	b.Run("who=ours-first-time", ours(many, snapshot.Weighted))
+	b.Run("who=ours-first-time-alike", ours(many, snapshot.RoundRobin))
 	list, _ := hundred()
 	b.Run("who=map+lock", func(b *testing.B) { // remembered at this replica only
 		var mu sync.Mutex
