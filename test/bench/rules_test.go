@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -33,17 +34,25 @@ func fiftyRules() map[string]*snapshot.Rule {
 
 // BenchmarkRules asks 50 rules about a message of 4 KB. Ours is the whole
 // decision, with a load balancer that costs nothing: its one allocation is the
-// plan it returns.
+// plan it returns. Matching alone is the same decision with a load balancer that
+// has no channel for the model, so that there is no plan to make.
 func BenchmarkRules(b *testing.B) {
 	rules := fiftyRules()
+	t, err := router.Compile(snapshot.NewRecords(rules), snapshot.NewRecords(map[string]*snapshot.Channel{"c": freeChannel}), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ask := &snapshot.Ask{Text: message}
 	b.Run("who=ours", func(b *testing.B) {
-		t, err := router.Compile(snapshot.NewRecords(rules), snapshot.NewRecords(map[string]*snapshot.Channel{"c": freeChannel}), nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ask := &snapshot.Ask{Text: message}
 		each(b, func() {
 			if _, err := t.Plan(ask, free{}); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+	b.Run("who=ours-matching", func(b *testing.B) {
+		each(b, func() {
+			if _, err := t.Plan(ask, none{}); !errors.Is(err, snapshot.ErrNoModel) {
 				b.Fatal(err)
 			}
 		})
@@ -120,6 +129,11 @@ func expressions(rules map[string]*snapshot.Rule) (patterns []*regexp.Regexp, ke
 }
 
 var freeChannel = &snapshot.Channel{ID: "c", Name: "Free", Status: snapshot.StatusEnabled}
+
+// none is a load balancer without channels.
+type none struct{}
+
+func (none) Pool(string, snapshot.Wire) (router.Pool, error) { return nil, snapshot.ErrNoModel }
 
 // free is a load balancer with one channel that costs nothing.
 type free struct{}
