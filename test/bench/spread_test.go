@@ -342,7 +342,7 @@ func poll(b *testing.B, a *arrivals, read func() (string, error)) {
 // spreadAside: the writer deletes the key, and whoever reads first loads.
 func spreadAside(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 	s := testkit.Redis(b)
-	var source atomic.Int64
+	var source, loads, changes atomic.Int64
 	source.Store(-1)
 	a := newArrivals(b, n)
 	var first rueidisaside.CacheAsideClient
@@ -355,6 +355,7 @@ func spreadAside(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 		first = c
 		poll(b, a, func() (string, error) {
 			return c.Get(context.Background(), time.Hour, "key", func(context.Context, string) (string, error) {
+				loads.Add(1)
 				return strconv.FormatInt(source.Load(), 10), nil
 			})
 		})
@@ -365,7 +366,9 @@ func spreadAside(b *testing.B, n int) (*redis.Client, func(int) time.Duration) {
 		if err := first.Del(context.Background(), "key"); err != nil {
 			b.Fatal(err)
 		}
-		return a.last(strconv.Itoa(i), start)
+		late := a.last(strconv.Itoa(i), start)
+		b.ReportMetric(float64(loads.Load())/float64(changes.Add(1)), "loads/op") // of all so far
+		return late
 	}
 }
 
