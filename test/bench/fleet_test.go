@@ -46,12 +46,14 @@ func quietFleet(b *testing.B, channels int, postgres bool) (*fleet.Fleet, *redis
 	f := fleet.Start(b, fleet.Options{Replicas: 1, Channels: channels, Rules: 50, Redis: server, Env: quiet, Postgres: postgres})
 	f.Must(f.Replicas[0].Put("/api/cache/config?wait=fleet", `{"backgroundRefresh":{"enabled":false},"smartInvalidation":{"enabled":false}}`))
 	f.Must(f.Replicas[0].Post("/api/cache/warm", nil))
+	f.WaitTags(patience)
 	return f, server.Client()
 }
 
 // BenchmarkWarm is POST warm of one replica: where nothing has changed, and
-// where everything has, and the refresher's timer. Heartbeats and polls that come meanwhile count in
-// redis-B/op, and not in own-redis-B/op.
+// where everything has, and the refresher's timer. Bytes are those of the replica's
+// pull, too; heartbeats and polls that come meanwhile count in redis-B/op, and not
+// in own-redis-B/op.
 func BenchmarkWarm(b *testing.B) {
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("records=%d", n), func(b *testing.B) {
@@ -97,6 +99,7 @@ func timed(b *testing.B, f *fleet.Fleet, raw *redis.Client) {
 func warm(b *testing.B, f *fleet.Fleet, raw *redis.Client, before func()) {
 	var took samples
 	commands, bytes, counted := 0.0, 0.0, time.Duration(0)
+	f.WaitTags(patience) // what was pulled before is not what is asked for anyway
 	idle := anyway(b, raw)
 	for b.Loop() {
 		before()
@@ -104,6 +107,7 @@ func warm(b *testing.B, f *fleet.Fleet, raw *redis.Client, before func()) {
 		start := time.Now()
 		f.Must(f.Replicas[0].Post("/api/cache/warm", nil))
 		took = append(took, time.Since(start))
+		caughtUp(b, f)
 		c, by := count()
 		commands, bytes, counted = commands+c, bytes+by, counted+time.Since(start)
 	}
@@ -111,6 +115,24 @@ func warm(b *testing.B, f *fleet.Fleet, raw *redis.Client, before func()) {
 	b.ReportMetric(commands/float64(len(took)), "redis-commands/op")
 	b.ReportMetric(bytes/float64(len(took)), "redis-B/op")
 	b.ReportMetric((bytes-idle*counted.Seconds())/float64(len(took)), "own-redis-B/op")
+}
+
+// caughtUp waits until the replica serves what the head names. That the head is
+// read once is all that Redis sees of it.
+func caughtUp(b *testing.B, f *fleet.Fleet) {
+	b.Helper()
+	start := time.Now()
+	for kind, tag := range f.Head() {
+		for {
+			if s := f.Replicas[0].Serving().Snapshot(kind); s != nil && s.Tag == tag {
+				break
+			}
+			if time.Since(start) > patience {
+				b.Fatalf("%s is not served with the tag %s", kind, tag)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // BenchmarkWrite is from sending a write to the API of one replica until the
