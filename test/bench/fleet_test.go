@@ -185,18 +185,24 @@ func writeThrough(b *testing.B, f *fleet.Fleet, i int) time.Duration {
 		answered <- err
 	}()
 	for _, r := range f.Replicas {
-		for channelOf(r.Serving(), id).Weight != weight {
-			if time.Since(start) > patience {
-				b.Fatalf("%s does not serve change %d", r.ID, i)
-			}
-			time.Sleep(50 * time.Microsecond)
-		}
+		serves(b, r, id, weight)
 	}
 	took := time.Since(start)
 	if err := <-answered; err != nil {
 		b.Fatal(err)
 	}
 	return took
+}
+
+// serves waits until a replica serves a channel with that weight.
+func serves(b *testing.B, r *fleet.Replica, id string, weight int) {
+	b.Helper()
+	for start := time.Now(); channelOf(r.Serving(), id).Weight != weight; {
+		if time.Since(start) > patience {
+			b.Fatalf("%s does not serve %s with the weight %d", r.ID, id, weight)
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
 }
 
 // BenchmarkIdle is what a replica costs Redis while nothing happens, with the
