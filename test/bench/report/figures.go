@@ -57,9 +57,24 @@ func parse(text string) (*figures, error) {
 // for the number of records of the large sets.
 type quantity struct{ name, unit string }
 
+// ratio begins the unit of a quantity that is one figure over another.
+const ratio = "× "
+
+// growth is how many times the small one the large one is, each the median of
+// its own.
+func growth(large, small quantity) quantity {
+	return quantity{large.name + ratio + small.name, ratio + large.unit}
+}
+
 // of is the median of a quantity over the rounds; false if it was not measured.
 func (f *figures) of(q quantity) (float64, bool) {
-	all := f.values[strings.ReplaceAll(q.name, "LARGE", strconv.Itoa(f.large))][q.unit]
+	if unit, ok := strings.CutPrefix(q.unit, ratio); ok {
+		large, small, _ := strings.Cut(q.name, ratio)
+		v, there := f.of(quantity{large, unit})
+		by, too := f.of(quantity{small, unit})
+		return v / by, there && too && by > 0
+	}
+	all := f.values[f.sized(q.name)][q.unit]
 	if len(all) == 0 {
 		return math.NaN(), false
 	}
@@ -68,6 +83,11 @@ func (f *figures) of(q quantity) (float64, bool) {
 		return (sorted[n/2-1] + sorted[n/2]) / 2, true
 	}
 	return sorted[len(sorted)/2], true
+}
+
+// sized puts in for LARGE how many records that is.
+func (f *figures) sized(name string) string {
+	return strings.ReplaceAll(name, "LARGE", strconv.Itoa(f.large))
 }
 
 // rounds is how often the benchmarks ran.
@@ -83,6 +103,9 @@ func (f *figures) rounds() int {
 
 // pretty writes a value in its unit, for people.
 func pretty(v float64, unit string) string {
+	if strings.HasPrefix(unit, ratio) {
+		return fmt.Sprintf("%.3g ×", v)
+	}
 	base, per, _ := strings.Cut(unit, "/")
 	if per == "op" {
 		per = ""

@@ -54,6 +54,59 @@ func TestABarThatIsMissedIsSaid(t *testing.T) {
 	}
 }
 
+func TestGrowthIsTheRatioOfMedians(t *testing.T) {
+	f, err := parse(measured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := growth(read("1000", "otter"), read("1000", "ours")), growth(read("1000", "map"), read("1000", "ours"))
+	if v, ok := f.of(ours); !ok || v != 4.5 || pretty(v, ours.unit) != "4.5 ×" {
+		t.Errorf("99 ns over 22 ns is %v, %q", v, pretty(v, ours.unit))
+	}
+	if got := f.keeps(limit{of: ours, times: 1, than: theirs}); got != "**no**" {
+		t.Errorf("growth of 4.5 × beside 0.9 × is kept: %s", got)
+	}
+	if _, ok := f.of(growth(read("LARGE", "ours"), read("1000", "ours"))); ok {
+		t.Error("growth to what was not measured has a value")
+	}
+}
+
+func TestWhoIsFasterIsNamed(t *testing.T) {
+	f, err := parse(measured + `
+BenchmarkRead/records=1000/who=quick-2   100  12.0 ns/op
+BenchmarkRead/records=1000/who=slow-2    100  900.0 ns/op
+BenchmarkRead/records=90000/who=quick-2  100  1.0 ns/op
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := row{
+		ours: []quantity{read("1000", "ours")}, peers: []peer{{"otter", read("1000", "otter")}, {"floor", read("1000", "map")}, {"nobody", read("1000", "nobody")}},
+		race: race{prefix: "Read/records=1000/who=", among: "all", except: []string{"map"}},
+	}
+	if got, want := strings.Join(f.beside(r), " · "), "otter 99 ns · **floor 20 ns** · nobody: not measured · **fastest of all: quick 12 ns**"; got != want {
+		t.Errorf("beside it stands %q, want %q", got, want)
+	}
+	r.race.among = ""
+	if got := strings.Join(f.beside(r), " · "); !strings.Contains(got, "**quick 12 ns**") || strings.Contains(got, "slow") {
+		t.Errorf("beside it stands %q, want quick and not slow", got)
+	}
+}
+
+// TestNoAllocsIsABar: what runs for each request is judged by what it allocates.
+func TestNoAllocsIsABar(t *testing.T) {
+	f, err := parse("BenchmarkRules/who=ours-2 100 9000 ns/op 1 allocs/op\nBenchmarkRules/who=ours-matching-2 100 9000 ns/op 0 allocs/op\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requestRows() {
+		want := map[string]string{"Rules/who=ours": "| **no** |", "Rules/who=ours-matching": "| yes |"}[r.ours[0].name]
+		if line := f.line(r); want != "" && !strings.Contains(line, want) {
+			t.Errorf("%s, want %s", line, want)
+		}
+	}
+}
+
 func TestReportWritesTableAndPlot(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"bench.txt": measured, "run.txt": "commit: abc\n"} {

@@ -1,5 +1,10 @@
 package main
 
+import (
+	"slices"
+	"strings"
+)
+
 // limit is one bound of a bar: times another figure, plus so much, in the unit
 // of what it bounds.
 type limit struct {
@@ -17,11 +22,22 @@ type row struct {
 	ours   []quantity
 	peers  []peer // the first is what the ratio is taken with
 	limits []limit
+	race   race
+	note   string // how the figure is taken, where that is not plain from the row
 }
 
 type peer struct {
 	name string
 	is   quantity
+}
+
+// race is what competes in a row: all benchmarks whose name is prefix and a name
+// of their own before suffix. Who is faster than ours is named, whoever it is.
+type race struct {
+	prefix string
+	suffix string // that their names have in common, too
+	among  string // what the fastest of them is the fastest of; "" does not name it
+	except []string
 }
 
 func read(records, who string) quantity {
@@ -30,15 +46,27 @@ func read(records, who string) quantity {
 
 func readRow(title, records string) row {
 	ours := read(records, "ours")
-	return row{
+	r := row{
 		work: "L1 read by id, " + title, ours: []quantity{ours, {ours.name, "best-ns/op"}, {ours.name, "allocs/op"}},
-		peers: []peer{{"plain map", read(records, "map")}, {"otter", read(records, "otter")}, {"ristretto", read(records, "ristretto")}, {"rueidis", read(records, "rueidis-DoCache")}},
+		peers: []peer{{"plain map", read(records, "map")}, {"otter", read(records, "otter")}, {"ristretto", read(records, "ristretto")}, {"rueidis DoCache, decoded", read(records, "rueidis-DoCache")}},
 		limits: []limit{
 			{of: ours, times: 1.15, than: read(records, "map"), text: "≤ 1.15 × plain map"},
 			{of: ours, times: 0.5, than: read(records, "otter"), text: "≤ 0.5 × otter"},
-			{of: quantity{ours.name, "allocs/op"}, text: "0 allocs"},
+			noAllocs(ours),
 		},
+		race: race{prefix: "Read/records=" + records + "/who=", among: "the caches of this run", except: []string{"map", "map+RWMutex", "sync.Map"}},
+		note: "the bar takes otter for the fastest cache; which one is in this run is said beside it. Maps are not caches",
 	}
+	if records != "1000" {
+		r.note = "rueidisaside, jetcache-go and go-redis/cache are measured at 1,000 only, because they are filled record by record through Redis"
+	}
+	for _, slow := range []peer{{"rueidisaside", read("1000", "rueidisaside")}, {"jetcache-go", read("1000", "jetcache-go")}, {"go-redis/cache", read("1000", "go-redis-cache")}} {
+		if records != "1000" {
+			slow.name += " at 1,000"
+		}
+		r.peers = append(r.peers, slow)
+	}
+	return r
 }
 
 func spread(n, who, unit string) quantity {
@@ -53,6 +81,7 @@ func spreadRow(n, who, records string) row {
 			{"PUBLISH → last subscriber", spread(n, "floor-publish", "p50-ms")},
 			{"record in the message", spread(n, "push-in-message", "p50-ms")},
 			{"HGETALL by each", spread(n, "bell+hgetall", "p50-ms")},
+			{"rueidis DoCache", spread(n, "rueidis-DoCache", "p50-ms")},
 			{"rueidisaside", spread(n, "rueidisaside", "p50-ms")},
 			{"jetcache-go", spread(n, "jetcache-go-sync", "p50-ms")},
 			{"go-redis/cache", spread(n, "go-redis-cache-1s", "p50-ms")},
@@ -61,7 +90,13 @@ func spreadRow(n, who, records string) row {
 			{of: p50, times: 4, than: spread(n, "floor-publish", "p50-ms"), text: "p50 ≤ 4 × PUBLISH"},
 			{of: p99, times: 6, than: spread(n, "floor-publish", "p99-ms"), text: "p99 ≤ 6 × PUBLISH"},
 		},
+		race: race{prefix: "Spread/replicas=" + n + "/who="},
 	}
+}
+
+// noAllocs is the bar of what runs for each request.
+func noAllocs(ours quantity) limit {
+	return limit{of: quantity{ours.name, "allocs/op"}, text: "0 allocs"}
 }
 
 // bounded is a row whose bar is a number.
@@ -69,10 +104,12 @@ func bounded(work string, ours quantity, bound float64, text string, peers ...pe
 	return row{work: work, ours: []quantity{ours}, peers: peers, limits: []limit{{of: ours, plus: bound, text: text}}}
 }
 
-// quick is a row about nanoseconds, which shows the best of them too.
+// quick is a row about nanoseconds, which shows the best of them too, and what is
+// allocated.
 func quick(work string, ours quantity, bound float64, text string, peers ...peer) row {
 	r := bounded(work, ours, bound, text, peers...)
 	r.ours = append(r.ours, quantity{ours.name, "best-ns/op"}, quantity{ours.name, "allocs/op"})
+	r.race.prefix, _, _ = strings.Cut(ours.name, "ours")
 	return r
 }
 
@@ -81,59 +118,78 @@ func grows(work string, ours, small quantity, times float64, text string) row {
 	return row{work: work, ours: []quantity{ours}, peers: []peer{{"at 1,000", small}}, limits: []limit{{of: ours, times: times, than: small, text: text}}}
 }
 
-func stall(what, unit string) quantity { return quantity{"Stall/records=LARGE/what=" + what, unit} }
-
 func rows() []row {
-	decide, sticky, rules := quantity{"Decide/who=ours", "ns/op"}, quantity{"Sticky/who=ours", "ns/op"}, quantity{"Rules/who=ours", "ns/op"}
-	write, start := quantity{"Write/replicas=32", "p50-ms"}, quantity{"Start/records=LARGE/who=ours", "ns/op"}
-	load, commit := quantity{write.name, "load-ms"}, quantity{write.name, "commit-ms"}
-	theirs := quantity{"Start/records=LARGE/who=hgetall+decode", "ns/op"}
-	warm := func(records, what, unit string) quantity {
-		return quantity{"Warm/records=" + records + "/what=" + what, unit}
-	}
-	one := quantity{"Change/records=LARGE/replicas=32", "own-redis-B/op"}
-	return []row{
-		readRow("1,000 records", "1000"),
-		readRow("LARGE records", "LARGE"),
-		quick("full decision at 100 channels", decide, 60, "≤ 60 ns", peer{"filter and sort", quantity{"Decide/who=filter-and-sort", "ns/op"}}),
-		quick("sticky pick at 100 channels", sticky, 140, "≤ 140 ns (rendezvous)", peer{"map + lock", quantity{"Sticky/who=map+lock", "ns/op"}}, peer{"rendezvous", quantity{"Sticky/who=rendezvous", "ns/op"}}),
-		quick("50 rules over 4 KB, the whole plan", rules, 15_000, "≤ 15 µs", peer{"one RE2 set", quantity{"Rules/who=re2-set", "ns/op"}}, peer{"regexp", quantity{"Rules/who=regexp", "ns/op"}}, peer{"rule by rule", quantity{"Rules/who=rule-by-rule", "ns/op"}}),
-		spreadRow("8", "ours", "1,000"),
-		spreadRow("32", "ours", "1,000"),
-		spreadRow("32", "ours-of-20", "20"),
-		{
-			work: "API write → the last of 32 replicas serves it, from the request", ours: []quantity{write},
-			peers:  []peer{{"publish alone", spread("32", "ours", "p50-ms")}, {"one load", load}, {"one commit", commit}},
-			limits: []limit{{of: write, times: 1, than: spread("32", "ours", "p50-ms"), more: []quantity{load, commit}, plus: 1, text: "≤ commit + publish + one load + 1 ms"}},
-		},
-		bounded("source loads for one change, 32 replicas", quantity{"Write/replicas=32", "loads/op"}, 1, "1"),
-		bounded("Redis bytes of a refresh without news, 1,000 records", warm("1000", "timer", "own-redis-B/op"), 4096, "≤ 4 KB", peer{"and all else meanwhile", warm("1000", "timer", "redis-B/op")}, peer{"POST warm and its receipt", warm("1000", "nothing-new", "own-redis-B/op")}),
-		bounded("Redis bytes of a refresh without news, LARGE records", warm("LARGE", "timer", "own-redis-B/op"), 4096, "≤ 4 KB", peer{"and all else meanwhile", warm("LARGE", "timer", "redis-B/op")}, peer{"POST warm and its receipt", warm("LARGE", "nothing-new", "own-redis-B/op")}, peer{"all rewritten", warm("LARGE", "all-new", "redis-B/op")}),
-		bounded("Redis bytes of one changed record of LARGE, 32 replicas", one, 100_000, "≤ 100 KB", peer{"and all else meanwhile", quantity{"Change/records=LARGE/replicas=32", "redis-B/op"}}, peer{"HGETALL by each, of 1,000", spread("32", "bell+hgetall", "redis-B/op")}),
-		bounded("a replica's CPU for one change, 1,000 records", quantity{"Apply/records=1000", "cpu-us/op"}, 100, "≤ 100 µs"),
-		bounded("a replica's CPU for one change, LARGE records", quantity{"Apply/records=LARGE", "cpu-us/op"}, 100, "≤ 100 µs"),
-		bounded("longest stall of Redis, first publish of LARGE", stall("publish/who=ours", "stall-ms"), 10, "≤ 10 ms", peer{"one script", stall("publish/who=one-script", "stall-ms")}, peer{"the machine alone", stall("nothing/who=machine", "stall-ms")}),
-		bounded("longest stall of Redis, 32 replicas start", stall("32-starts/who=ours", "stall-ms"), 100, "≤ 100 ms", peer{"HGETALL by each", stall("32-starts/who=hgetall", "stall-ms")}),
-		bounded("memory of Redis above the set, 32 replicas start", stall("32-starts/who=ours", "redis-rise-B"), 50e6, "≤ 50 MB", peer{"HGETALL by each", stall("32-starts/who=hgetall", "redis-rise-B")}),
-		{
-			work: "cold start from a warm Redis, LARGE channels, to ready", ours: []quantity{start}, peers: []peer{{"HGETALL + decode", theirs}},
-			limits: []limit{{of: start, times: 1.5, than: theirs, text: "≤ 1.5 × HGETALL + decode"}, {of: start, plus: 600e6, text: "≤ 600 ms"}},
-		},
-		bounded("warm of 1,000 channels, nothing new", warm("1000", "nothing-new", "p50-ms"), 10, "≤ 10 ms"),
-		bounded("warm of 1,000 channels, all new", warm("1000", "all-new", "p50-ms"), 50, "≤ 50 ms"),
-		bounded("warm of 1,000 channels from PostgreSQL, nothing new", warm("1000/source=postgres", "nothing-new", "p50-ms"), 10, "≤ 10 ms"),
-		bounded("warm of 1,000 channels from PostgreSQL, all new", warm("1000/source=postgres", "all-new", "p50-ms"), 50, "≤ 50 ms"),
-		bounded("heap of a view, 100/500/50/1", quantity{"Heap/set=reference", "heap-B"}, 110e3, "≤ 110 KB", peer{"its records alone", quantity{"Heap/set=reference/of=records", "heap-B"}}),
-		bounded("heap of a view, 1,000 channels", quantity{"Heap/set=1000", "heap-B"}, 1e6, "≤ 1 MB", peer{"its records alone", quantity{"Heap/set=1000/of=records", "heap-B"}}),
-		bounded("heap of a view, LARGE channels", quantity{"Heap/set=LARGE", "heap-B"}, 80e6, "≤ 80 MB", peer{"its records alone", quantity{"Heap/set=LARGE/of=records", "heap-B"}}),
-		grows("growth: refresh without news, 1,000 → LARGE", warm("LARGE", "nothing-new", "p50-ms"), warm("1000", "nothing-new", "p50-ms"), 1.2, "≤ 1.2 ×"),
-		grows("growth: one change end to end, 1,000 → LARGE", quantity{"Change/records=LARGE/replicas=1", "p50-ms"}, quantity{"Change/records=1000/replicas=1", "p50-ms"}, 1.5, "≤ 1.5 ×"),
+	return slices.Concat(requestRows(), changeRows(), redisRows(), startRows(), heapRows(), growthRows(), []row{
 		{
 			work: "the hop, processor time a request, 64 connections", ours: []quantity{hop("ours")},
 			peers: []peer{{"ReverseProxy", hop("reverseproxy")}, {"nginx", hop("nginx")}, {"Caddy", hop("caddy")}},
+			race:  race{prefix: "Hop/who=", suffix: "/conns=64"},
 		},
 		{work: "idle, for a replica and minute", ours: []quantity{{"Idle", "redis-commands/replica-min"}, {"Idle", "redis-B/replica-min"}}},
-	}
+	})
 }
 
 func hop(who string) quantity { return quantity{"Hop/who=" + who + "/conns=64", "cpu-us/request"} }
+
+// requestRows are what a request waits for.
+func requestRows() []row {
+	named := func(bench, who string) quantity { return quantity{bench + "/who=" + who, "ns/op"} }
+	sticky := func(which, who string) row {
+		return quick("sticky pick at 100 channels, "+which, named("Sticky", who), 140, "≤ 25 ns (slot table) or ≤ 140 ns (plain rendezvous)",
+			peer{"map + lock", named("Sticky", "map+lock")}, peer{"rendezvous", named("Sticky", "rendezvous")})
+	}
+	rules := func(which, who string) row {
+		return quick("50 rules over 4 KB, "+which, named("Rules", who), 15_000, "≤ 15 µs",
+			peer{"one RE2 set", named("Rules", "re2-set")}, peer{"regexp", named("Rules", "regexp")}, peer{"rule by rule", named("Rules", "rule-by-rule")})
+	}
+	all := []row{
+		readRow("1,000 records", "1000"),
+		readRow("LARGE records", "LARGE"),
+		quick("full decision at 100 channels", named("Decide", "ours"), 60, "≤ 60 ns", peer{"filter and sort", named("Decide", "filter-and-sort")}),
+		sticky("a session that came before", "ours"),
+		sticky("a new one, channels count alike", "ours-first-time-alike"),
+		sticky("a new one, channels by weight", "ours-first-time"),
+		rules("matching alone, none holds", "ours-matching"),
+		rules("the whole plan, none holds", "ours"),
+	}
+	for i := range all[2:] {
+		r := &all[2+i]
+		if !strings.Contains(r.ours[0].name, "Sticky") {
+			r.limits = append(r.limits, noAllocs(r.ours[0]))
+		}
+	}
+	all[3].note = "the map with its lock knows only what this replica gave out, and other replicas give out another channel"
+	all[6].note = "no channel offers the model, so that the decision ends where a plan would be made"
+	all[7].note = "its one allocation is the plan that is returned"
+	return all
+}
+
+// changeRows are how long a change takes.
+func changeRows() []row {
+	write, published := quantity{"Write/replicas=32", "after-commit-ms"}, spread("32", "ours", "p50-ms")
+	load := quantity{write.name, "load-ms"}
+	end := func(what, unit string) quantity { return quantity{"Commit/records=LARGE/what=" + what, unit} }
+	return []row{
+		spreadRow("8", "ours", "1,000"),
+		spreadRow("32", "ours-of-20", "20"),
+		spreadRow("32", "ours", "1,000"),
+		{
+			work: "API write committed → the last of 32 replicas serves it", ours: []quantity{write},
+			peers:  []peer{{"the row above", published}, {"one source load", load}, {"one commit", quantity{write.name, "commit-ms"}}, {"from the request", quantity{write.name, "p50-ms"}}},
+			limits: []limit{{of: write, times: 1, than: published, more: []quantity{load}, plus: 1, text: "≤ the row above + one source load + 1 ms"}},
+			note:   "the median from sending the request to the last replica, less the median of one commit of the same UPDATE in the same run; what the API does before it commits is still in it",
+		},
+		bounded("source loads for one change, 32 replicas", quantity{write.name, "loads/op"}, 1, "1", peer{"rueidisaside", spread("32", "rueidisaside", "loads/op")}),
+		{
+			work: "first write at a replica, of LARGE records, from its commit", ours: []quantity{end("first-write", "p50-ms")},
+			peers: []peer{{"each one after it", end("steady", "p50-ms")}},
+			note:  "a replica that has not loaded before reads the whole source once, and from then on what has changed",
+		},
+		bounded("a replica's CPU for one change, 1,000 records", quantity{"Apply/records=1000", "cpu-us/op"}, 100, "≤ 100 µs"),
+		bounded("a replica's CPU for one change, LARGE records", quantity{"Apply/records=LARGE", "cpu-us/op"}, 100, "≤ 100 µs"),
+	}
+}
+
+func warm(records, what, unit string) quantity {
+	return quantity{"Warm/records=" + records + "/what=" + what, unit}
+}

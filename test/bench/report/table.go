@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +21,12 @@ func (f *figures) table(about string) string {
 	b.WriteString("\n| work | bar | ours | beside it | ours / the first | met |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows() {
 		b.WriteString(f.line(r))
+	}
+	b.WriteString("\nBold beside ours is what is faster than ours.\n\n")
+	for _, r := range rows() {
+		if r.note != "" {
+			fmt.Fprintf(&b, "- %s: %s.\n", f.named(r.work), r.note)
+		}
 	}
 	b.WriteString("\n![ours beside the peers](plot.svg)\n\n## Every figure\n")
 	group := ""
@@ -57,33 +64,22 @@ func (f *figures) medians(name string) string {
 	return strings.Join(parts, " · ")
 }
 
+// named writes the size of the large sets into what a row is about.
+func (f *figures) named(work string) string {
+	return strings.ReplaceAll(work, "LARGE", thousands(f.large))
+}
+
 // line is one row of the first table.
 func (f *figures) line(r row) string {
-	var ours, beside, bars []string
+	var ours, bars []string
 	for _, q := range r.ours {
-		if v, ok := f.of(q); ok {
-			text := pretty(v, q.unit)
-			switch q.unit {
-			case "allocs/op":
-				text += " allocs"
-			case "best-ns/op":
-				text = "at best " + text
-			}
-			ours = append(ours, text)
-		} else {
-			ours = append(ours, "not measured")
-		}
+		ours = append(ours, f.own(q))
 	}
-	ratio := ""
-	for i, p := range r.peers {
-		v, ok := f.of(p.is)
-		if !ok {
-			beside = append(beside, p.name+": not measured")
-			continue
-		}
-		beside = append(beside, p.name+" "+pretty(v, p.is.unit))
-		if mine, ok := f.of(r.ours[0]); i == 0 && ok && v > 0 {
-			ratio = fmt.Sprintf("%.3g", mine/v)
+	times := ""
+	if len(r.peers) > 0 {
+		mine, ok := f.of(r.ours[0])
+		if v, there := f.of(r.peers[0].is); ok && there && v > 0 {
+			times = fmt.Sprintf("%.3g", mine/v)
 		}
 	}
 	met := "yes"
@@ -96,8 +92,80 @@ func (f *figures) line(r row) string {
 	if len(r.limits) == 0 {
 		met = "–"
 	}
-	work := strings.ReplaceAll(r.work, "LARGE", thousands(f.large))
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", work, strings.Join(bars, "; "), strings.Join(ours, " · "), strings.Join(beside, " · "), ratio, met)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", f.named(r.work), strings.Join(bars, "; "), strings.Join(ours, " · "), strings.Join(f.beside(r), " · "), times, met)
+}
+
+// own writes a figure of ours.
+func (f *figures) own(q quantity) string {
+	v, ok := f.of(q)
+	if !ok {
+		return "not measured"
+	}
+	text := pretty(v, q.unit)
+	switch q.unit {
+	case "allocs/op":
+		text += " allocs"
+	case "best-ns/op":
+		text = "at best " + text
+	case "peak-heap-B":
+		text = "heap at most " + text + " more"
+	}
+	return text
+}
+
+// beside lists what stands beside ours: the peers of the row, and of the race
+// the fastest and everybody who is faster than ours.
+func (f *figures) beside(r row) (all []string) {
+	ours, measured := f.of(r.ours[0])
+	add := func(p peer) {
+		v, ok := f.of(p.is)
+		text := p.name + ": not measured"
+		if ok {
+			text = p.name + " " + pretty(v, p.is.unit)
+		}
+		if ok && measured && r.race.prefix != "" && p.is.unit == r.ours[0].unit && v < ours {
+			text = "**" + text + "**"
+		}
+		all = append(all, text)
+	}
+	for _, p := range r.peers {
+		add(p)
+	}
+	if r.race.prefix == "" {
+		return all
+	}
+	runners := f.runners(r)
+	for i, p := range runners {
+		v, _ := f.of(p.is)
+		fastest := i == 0 && r.race.among != ""
+		if known := slices.ContainsFunc(r.peers, func(o peer) bool { return f.sized(o.is.name) == p.is.name }); !fastest && (known || v >= ours) {
+			continue
+		}
+		if fastest {
+			p.name = "fastest of " + r.race.among + ": " + p.name
+		}
+		add(p)
+	}
+	return all
+}
+
+// runners are who competes with ours in a row, the fastest first.
+func (f *figures) runners(r row) (list []peer) {
+	prefix := f.sized(r.race.prefix)
+	for _, name := range f.names {
+		who, runs := strings.CutPrefix(name, prefix)
+		who, same := strings.CutSuffix(who, r.race.suffix)
+		p := peer{who, quantity{name, r.ours[0].unit}}
+		if _, measured := f.of(p.is); runs && same && measured && !strings.HasPrefix(who, "ours") && !slices.Contains(r.race.except, who) {
+			list = append(list, p)
+		}
+	}
+	slices.SortStableFunc(list, func(x, y peer) int {
+		a, _ := f.of(x.is)
+		b, _ := f.of(y.is)
+		return cmp.Compare(a, b)
+	})
+	return list
 }
 
 // keeps says whether a limit is kept.
