@@ -55,10 +55,10 @@ func readRow(title, records string) row {
 			noAllocs(ours),
 		},
 		race: race{prefix: "Read/records=" + records + "/who=", among: "the caches of this run", except: []string{"map", "map+RWMutex", "sync.Map"}},
-		note: "the bar takes otter for the fastest cache; which one is in this run is said beside it. Maps are not caches",
+		note: "the bar takes otter for the fastest cache; which one is the fastest in this run is said beside it. Maps are not caches",
 	}
 	if records != "1000" {
-		r.note = "rueidisaside, jetcache-go and go-redis/cache are measured at 1,000 only, because they are filled record by record through Redis"
+		r.note += ". rueidisaside, jetcache-go and go-redis/cache are measured at 1,000 only, because they are filled record by record through Redis"
 	}
 	for _, slow := range []peer{{"rueidisaside", read("1000", "rueidisaside")}, {"jetcache-go", read("1000", "jetcache-go")}, {"go-redis/cache", read("1000", "go-redis-cache")}} {
 		if records != "1000" {
@@ -97,6 +97,17 @@ func spreadRow(n, who, records string) row {
 // noAllocs is the bar of what runs for each request.
 func noAllocs(ours quantity) limit {
 	return limit{of: quantity{ours.name, "allocs/op"}, text: "0 allocs"}
+}
+
+// frugal adds that bar.
+func (r row) frugal() row {
+	r.limits = append(r.limits, noAllocs(r.ours[0]))
+	return r
+}
+
+func (r row) noted(how string) row {
+	r.note = how
+	return r
 }
 
 // bounded is a row whose bar is a number.
@@ -142,26 +153,19 @@ func requestRows() []row {
 		return quick("50 rules over 4 KB, "+which, named("Rules", who), 15_000, "≤ 15 µs",
 			peer{"one RE2 set", named("Rules", "re2-set")}, peer{"regexp", named("Rules", "regexp")}, peer{"rule by rule", named("Rules", "rule-by-rule")})
 	}
-	all := []row{
+	return []row{
 		readRow("1,000 records", "1000"),
 		readRow("LARGE records", "LARGE"),
-		quick("full decision at 100 channels", named("Decide", "ours"), 60, "≤ 60 ns", peer{"filter and sort", named("Decide", "filter-and-sort")}),
-		sticky("a session that came before", "ours"),
+		quick("full decision at 100 channels", named("Decide", "ours"), 60, "≤ 60 ns", peer{"filter and sort", named("Decide", "filter-and-sort")}).frugal(),
+		sticky("a session that came before", "ours").
+			noted("the map with its lock knows only what this replica gave out, and other replicas give out another channel"),
 		sticky("a new one, channels count alike", "ours-first-time-alike"),
 		sticky("a new one, channels by weight", "ours-first-time"),
-		rules("matching alone, none holds", "ours-matching"),
-		rules("the whole plan, none holds", "ours"),
+		rules("matching alone, none holds", "ours-matching").frugal().
+			noted("no channel offers the model, so that the decision ends where a plan would be made"),
+		rules("the whole plan, none holds", "ours").frugal().
+			noted("its one allocation is the plan that is returned"),
 	}
-	for i := range all[2:] {
-		r := &all[2+i]
-		if !strings.Contains(r.ours[0].name, "Sticky") {
-			r.limits = append(r.limits, noAllocs(r.ours[0]))
-		}
-	}
-	all[3].note = "the map with its lock knows only what this replica gave out, and other replicas give out another channel"
-	all[6].note = "no channel offers the model, so that the decision ends where a plan would be made"
-	all[7].note = "its one allocation is the plan that is returned"
-	return all
 }
 
 // changeRows are how long a change takes.

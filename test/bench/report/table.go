@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -79,7 +80,10 @@ func (f *figures) line(r row) string {
 	if len(r.peers) > 0 {
 		mine, ok := f.of(r.ours[0])
 		if v, there := f.of(r.peers[0].is); ok && there && v > 0 {
-			times = fmt.Sprintf("%.3g", mine/v)
+			times = strconv.FormatFloat(mine/v, 'g', 3, 64)
+			if mine >= 1000*v {
+				times = thousands(int(mine / v))
+			}
 		}
 	}
 	met := "yes"
@@ -138,7 +142,7 @@ func (f *figures) beside(r row) (all []string) {
 	for i, p := range runners {
 		v, _ := f.of(p.is)
 		fastest := i == 0 && r.race.among != ""
-		if known := slices.ContainsFunc(r.peers, func(o peer) bool { return f.sized(o.is.name) == p.is.name }); !fastest && (known || v >= ours) {
+		if known := slices.ContainsFunc(r.peers, func(o peer) bool { return f.sized(o.is.name) == p.is.name }); !fastest && (known || !measured || v >= ours) {
 			continue
 		}
 		if fastest {
