@@ -18,7 +18,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		loads: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "routex_source_loads_total",
-			Help: "Whole reads of the source, by result (ok, error). Zero: none yet.",
+			Help: "Reads of the source, whole or of what changed, by result (ok, error). Zero: none yet.",
 		}, []string{"result"}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "routex_source_load_duration_seconds",

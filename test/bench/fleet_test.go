@@ -218,7 +218,7 @@ func BenchmarkIdle(b *testing.B) {
 	for b.Loop() {
 		count := traffic(b, raw)
 		start := time.Now()
-		time.Sleep(6 * time.Second)
+		time.Sleep(30 * time.Second) // two rounds of the audit
 		commands, bytes := count()
 		perMinute := time.Minute.Seconds() / time.Since(start).Seconds() / replicas
 		b.ReportMetric(commands*perMinute, "redis-commands/replica-min")

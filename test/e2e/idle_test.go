@@ -13,8 +13,8 @@ import (
 type idleCost struct{ commands, bytes float64 }
 
 var (
-	idleFollower  = idleCost{commands: 360, bytes: 130_000}
-	idleRefresher = idleCost{commands: 1500, bytes: 340_000}
+	idleFollower  = idleCost{commands: 450, bytes: 200_000}
+	idleRefresher = idleCost{commands: 1500, bytes: 380_000}
 )
 
 // trafficOf reads what a replica has counted.
