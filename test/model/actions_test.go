@@ -154,7 +154,8 @@ func (s *sim) misbehave(n int) {
 	case 6: // its caller gives up, and it is still on its way
 		if s.swarm.has(lateCommands) && g.what == toRedis {
 			s.tell("timeout", "", g)
-			g.gone, g.err = true, timeout{}
+			g.gone.Store(true)
+			g.err = timeout{}
 			close(g.done)
 			s.settle()
 			return
@@ -337,8 +338,9 @@ func (s *sim) restart(p *process, gently bool) {
 func (s *sim) kill(p *process) {
 	p.dead.Store(true)
 	for _, g := range s.flight {
-		if g.p == p && !g.gone {
-			g.gone, g.err = true, errClosed
+		if g.p == p && !g.gone.Load() {
+			g.gone.Store(true)
+			g.err = errClosed
 			close(g.done)
 		}
 	}

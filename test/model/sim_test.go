@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -37,7 +38,7 @@ type gate struct {
 	replies []any
 	err     error
 	done    chan struct{}
-	gone    bool // its caller has given up; what it asks for may still be done
+	gone    atomic.Bool // its caller has given up; what it asks for may still be done
 }
 
 // server is one Redis.
@@ -186,7 +187,7 @@ func (s *sim) await(ctx context.Context, g *gate) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g.gone = true
+	g.gone.Store(true)
 	return ctx.Err()
 }
 
@@ -228,7 +229,7 @@ func (g *gate) compare(h *gate) int {
 // answer ends a call.
 func (s *sim) answer(g *gate, err error) {
 	s.remove(g)
-	if g.gone {
+	if g.gone.Load() {
 		return
 	}
 	g.err = err
@@ -243,7 +244,7 @@ func (s *sim) remove(g *gate) {
 // execute does what g asks for.
 func (s *sim) execute(g *gate) {
 	if g.what != toRedis {
-		if !g.gone && g.serve != nil {
+		if !g.gone.Load() && g.serve != nil {
 			g.serve()
 		}
 		return
@@ -328,7 +329,7 @@ func (p *process) gap() {
 func (s *sim) pass(d time.Duration) {
 	now := time.Now()
 	for _, g := range s.flight {
-		if left := g.limit() - now.Sub(g.sent); !g.gone && !g.p.paused && left < d {
+		if left := g.limit() - now.Sub(g.sent); !g.gone.Load() && !g.p.paused && left < d {
 			d = max(left, 0)
 		}
 	}
@@ -359,8 +360,9 @@ func (g *gate) limit() time.Duration {
 func (s *sim) expire() {
 	now, some := time.Now(), false
 	for _, g := range s.flight {
-		if !g.gone && !g.p.paused && now.Sub(g.sent) >= g.limit() {
-			g.gone, g.err, some = true, timeout{}, true
+		if !g.gone.Load() && !g.p.paused && now.Sub(g.sent) >= g.limit() {
+			g.gone.Store(true)
+			g.err, some = timeout{}, true
 			close(g.done)
 		}
 	}
@@ -374,7 +376,7 @@ func (s *sim) expire() {
 func (s *sim) open() (open, late []*gate) {
 	for _, g := range s.flight {
 		switch {
-		case g.gone:
+		case g.gone.Load():
 			late = append(late, g)
 		case !g.p.paused && (g.what != toRedis || !g.p.server.frozen) && !(g.p.blind && g.what == toRedis && g.wire.hears):
 			open = append(open, g)
@@ -389,7 +391,7 @@ func (s *sim) through(g *gate) {
 		s.answer(g, errRefused)
 	} else {
 		s.execute(g)
-		if !g.gone {
+		if !g.gone.Load() {
 			s.referee.heard(g)
 		}
 		s.answer(g, nil)
@@ -415,7 +417,7 @@ func (s *sim) close() {
 		s.flight, s.arrived, s.results = nil, nil, nil
 		s.mu.Unlock()
 		for _, g := range flight {
-			if !g.gone {
+			if !g.gone.Load() {
 				g.err = errClosed
 				close(g.done)
 			}
