@@ -38,7 +38,8 @@ type Book struct {
 	under map[*Work]struct{}
 }
 
-// NewBook returns a Book that tells log of what takes long. nil: slog.Default()
+// NewBook returns a Book that tells log, by default slog.Default(), of what takes
+// long.
 func NewBook(log *slog.Logger) *Book {
 	return &Book{log: cmp.Or(log, slog.Default()), under: map[*Work]struct{}{}}
 }
