@@ -304,11 +304,12 @@ func (r reader) LoadSince(ctx context.Context, since *snapshot.Point, withAnalyt
 	return out, nil
 }
 
-// MintLineage gives the source a new id.
+// MintLineage gives the source a new id that sorts after its own, too, as that of
+// the program does.
 func (r reader) MintLineage(ctx context.Context, after string) (id string, err error) {
 	err = r.p.sim.await(ctx, &gate{what: mints, p: r.p, serve: func() {
 		c := *r.p.sim.source.now
-		id = snapshot.NewLineage(time.Now(), after)
+		id = snapshot.NewLineage(time.Now(), max(after, c.lineage))
 		c.lineage = id
 		r.p.sim.source.become(&c)
 	}})
