@@ -14,7 +14,7 @@ import (
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
-	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation,
+	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
 }
 
 // begin plays a scene in every second run.
@@ -243,4 +243,15 @@ func (s *sim) invalidatedAgain() {
 	s.drive(func() bool { return !p.cache.Current().Stale(snapshot.Analytics) }, p)
 	s.invalidate(other, analytics)
 	s.drive(s.answered, other)
+}
+
+// anotherHistory warms a change, goes back to before it and makes two others: the
+// list of changes has as many entries then as if there had been one more.
+func (s *sim) anotherHistory() {
+	p, _ := s.follower()
+	s.some(p)
+	s.source.restore(0)
+	s.source.change(6)
+	s.source.change(12)
+	s.warm(p, false, snapshot.Kinds)
 }
