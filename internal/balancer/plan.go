@@ -84,37 +84,38 @@ func weightOf(ch *snapshot.Channel) uint64 { return uint64(min(max(ch.Weight, 1)
 
 func hashOf(id string) uint64 { return xxhash.Sum64String(id) }
 
-// group is members that come to one run.
-type group struct {
+// place is what decides in which run a member is.
+type place struct {
 	rank
 	weight uint64
-	n      int
-	tier   *tier
-	next   int // the place of the next of them in tier
 }
 
-func (g *group) compare(other *group) int {
-	return cmp.Or(g.rank.compare(other.rank), cmp.Compare(g.weight, other.weight))
+func (p place) compare(other place) int {
+	return cmp.Or(p.rank.compare(other.rank), cmp.Compare(p.weight, other.weight))
+}
+
+// group is members that come to one run.
+type group struct {
+	place
+	n    int
+	tier *tier
+	next int // where in tier the next of them goes
 }
 
 // newPlan sorts members, which are ordered by id, into tiers.
 func newPlan(members []member, priorities bool) plan {
-	type place struct {
-		rank
-		weight uint64
-	}
 	groups, of := map[place]*group{}, make([]*group, len(members))
 	for i, m := range members {
 		at := place{rankOf(m.ch, priorities), weightOf(m.ch)}
 		g := groups[at]
 		if g == nil {
-			g = &group{rank: at.rank, weight: at.weight}
+			g = &group{place: at}
 			groups[at] = g
 		}
 		g.n++
 		of[i] = g
 	}
-	p := planOf(slices.SortedFunc(maps.Values(groups), (*group).compare))
+	p := planOf(slices.SortedFunc(maps.Values(groups), func(x, y *group) int { return x.compare(y.place) }))
 	for i, m := range members {
 		g := of[i]
 		g.tier.members[g.next] = m
