@@ -20,10 +20,8 @@ func (c *Cache) Status() snapshot.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.book
-	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), c.withProgress(b.reason), c.withProgress(b.public)
-	if c.o.Progress != nil {
-		s.Progress = c.o.Progress()
-	}
+	s.Progress = c.underWay()
+	s.Ready, s.Reason, s.Public = b.ready(c.o.Refuse), withProgress(b.reason, s.Progress), withProgress(b.public, s.Progress)
 	if !b.verifiedAt.IsZero() {
 		s.VerifiedMsAgo = time.Since(b.verifiedAt).Milliseconds()
 	}
@@ -38,16 +36,23 @@ func (c *Cache) Status() snapshot.Status {
 func (c *Cache) Ready() (ready bool, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.book.ready(c.o.Refuse), c.withProgress(c.book.reason)
+	return c.book.ready(c.o.Refuse), withProgress(c.book.reason, c.underWay())
+}
+
+func (c *Cache) underWay() []snapshot.Progress {
+	if c.o.Progress == nil {
+		return nil
+	}
+	return c.o.Progress()
 }
 
 // withProgress adds to why, if it says anything, how far the work is that will
 // end it.
-func (c *Cache) withProgress(why string) string {
-	if why == "" || c.o.Progress == nil {
+func withProgress(why string, under []snapshot.Progress) string {
+	if why == "" {
 		return why
 	}
-	for _, p := range c.o.Progress() {
+	for _, p := range under {
 		why += "; " + p.String()
 	}
 	return why
