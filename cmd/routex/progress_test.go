@@ -5,10 +5,11 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // sluggish is a server in a test's bubble of time that takes seconds for every
@@ -45,24 +46,6 @@ func (s *sluggish) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func reply(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
-}
-
-// screen is a terminal that is looked at while somebody writes.
-type screen struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
 }
 
 // lastLine is what a terminal shows in the line that text ends with.
@@ -112,7 +95,7 @@ func TestWhoWaitsAtATerminalSeesIt(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var stdout bytes.Buffer
-				var stderr screen
+				var stderr testkit.Buffer // a terminal
 				want := ""
 				tt.server.look = func(passed time.Duration) {
 					if next, ok := tt.want[passed]; ok {

@@ -8,13 +8,13 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/routex/cachewarmer/internal/api"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // marker is in every provider key of these tests, and must be in no answer and
@@ -34,25 +34,7 @@ type rig struct {
 	source *fakeSource
 	router *fakeRouter
 	reg    *prometheus.Registry
-	log    *logBuffer
-}
-
-// logBuffer is a log that may be written and read at once.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log    *testkit.Buffer
 }
 
 func keyring(t testing.TB) *snapshot.Keyring {
@@ -69,7 +51,7 @@ func keyring(t testing.TB) *snapshot.Keyring {
 func newRig(t testing.TB, change ...func(*api.Options)) *rig {
 	t.Helper()
 	keys := keyring(t)
-	r := &rig{fleet: newFleet(), router: &fakeRouter{}, reg: prometheus.NewRegistry(), log: &logBuffer{}}
+	r := &rig{fleet: newFleet(), router: &fakeRouter{}, reg: prometheus.NewRegistry(), log: &testkit.Buffer{}}
 	r.source = &fakeSource{keys: keys}
 	for _, id := range []string{"c1", "c2"} {
 		r.source.chans = append(r.source.chans, snapshot.Channel{

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -131,25 +130,8 @@ type rig struct {
 	router  *fakeRouter
 	catalog *fakeCatalog
 	journal *fakeJournal
-	logs    *lockedBuffer
+	logs    *testkit.Buffer
 	client  *http.Client
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -168,7 +150,7 @@ func custom(id, url string) *snapshot.Channel {
 func start(tb testing.TB, change func(*proxy.Options), channels ...*snapshot.Channel) *rig {
 	tb.Helper()
 	ignore := goleak.IgnoreCurrent()
-	r := &rig{tb: tb, router: &fakeRouter{}, catalog: &fakeCatalog{}, journal: &fakeJournal{}, logs: &lockedBuffer{}}
+	r := &rig{tb: tb, router: &fakeRouter{}, catalog: &fakeCatalog{}, journal: &fakeJournal{}, logs: &testkit.Buffer{}}
 	r.router.plan = func(*snapshot.Ask) ([]snapshot.Attempt, error) {
 		list := make([]snapshot.Attempt, len(channels))
 		for i, c := range channels {

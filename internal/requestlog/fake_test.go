@@ -1,7 +1,6 @@
 package requestlog_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/routex/cachewarmer/internal/requestlog"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 var errDown = errors.New("connection refused")
@@ -133,35 +133,17 @@ type rig struct {
 }
 
 // lines keeps what is logged.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
+type lines struct{ testkit.Buffer }
 
 // with counts the lines that contain part.
 func (l *lines) with(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	n := 0
-	for line := range strings.Lines(l.b.String()) {
+	for line := range strings.Lines(l.String()) {
 		if strings.Contains(line, part) {
 			n++
 		}
 	}
 	return n
-}
-
-// String is all that was logged.
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func start(t testing.TB, change ...func(*requestlog.Options)) *rig {

@@ -1,13 +1,12 @@
 package store_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/routex/cachewarmer/internal/store"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // TestDriverSaysNothingByItself has dials fail. go-redis writes a line on
@@ -19,7 +18,7 @@ func TestDriverSaysNothingByItself(t *testing.T) {
 		level slog.Level
 		want  bool
 	}{{slog.LevelInfo, false}, {slog.LevelDebug, true}} {
-		var out buffer
+		var out testkit.Buffer
 		slog.SetDefault(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: tt.level})))
 		c, err := store.Dial("redis://127.0.0.1:1/0")
 		if err != nil {
@@ -34,13 +33,3 @@ func TestDriverSaysNothingByItself(t *testing.T) {
 		}
 	}
 }
-
-// buffer may be written to and read at the same time.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
-
-func (b *buffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }

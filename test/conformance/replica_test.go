@@ -1,14 +1,12 @@
 package conformance_test
 
 import (
-	"bytes"
 	"errors"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,26 +19,8 @@ import (
 type replica struct {
 	dir    string // its working folder
 	cmd    *exec.Cmd
-	stderr *lockedBuffer
+	stderr *testkit.Buffer
 	gone   chan struct{} // closed when it has ended
-}
-
-// lockedBuffer takes what a process writes while a test reads it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs "routex" with no argument, no setting and an empty folder, and
@@ -57,7 +37,7 @@ func start(t *testing.T) *replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{dir: t.TempDir(), stderr: &lockedBuffer{}, gone: make(chan struct{})}
+	r := &replica{dir: t.TempDir(), stderr: &testkit.Buffer{}, gone: make(chan struct{})}
 	r.cmd = exec.Command(program)
 	r.cmd.Dir = r.dir
 	r.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir}

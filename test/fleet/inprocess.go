@@ -1,24 +1,23 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/app"
 	"github.com/routex/cachewarmer/internal/replica"
 	"github.com/routex/cachewarmer/internal/settings"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // inside is a replica in the test's own process.
 type inside struct {
 	app    *app.App
-	out    *buffer
+	out    *testkit.Buffer
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error // of Run, after ended
@@ -29,7 +28,7 @@ func (f *Fleet) inProcess(r *Replica) (running, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &inside{out: &buffer{}, ended: make(chan struct{})}
+	p := &inside{out: &testkit.Buffer{}, ended: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(p.out, &slog.HandlerOptions{Level: s.LogLevel}))
 	o := app.Options{Log: log, Build: app.Build{Version: "test"}}
 	if f.o.Loaded != nil {
@@ -72,24 +71,6 @@ func (p *inside) kill() { panic("fleet: only replicas that are processes can be 
 
 func (p *inside) signal(syscall.Signal) error {
 	return errors.New("only replicas that are processes take signals")
-}
-
-// buffer is a log that is written and read at the same time.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // Serving is what the replica serves from memory at this moment, past its API.
