@@ -38,9 +38,10 @@ func play(t *rapid.T, p *pool, h *history.History) (steps int) {
 			s.procs[i] = s.start(i)
 		}
 		s.settle()
-		s.begin()
-		for range length {
-			s.step()
+		if s.begin() {
+			for range length {
+				s.step()
+			}
 		}
 		s.rest()
 	})

@@ -36,9 +36,9 @@ func TestModel(t *testing.T) {
 		work(t)
 		return
 	}
-	// A run has about 1,500 steps, most of them of its scene and its rest: this makes a million.
+	// A run has about 1,300 steps, most of them of its scene and its rest: this makes a million.
 	const least = 1_000_000
-	runs, bar, within := 760, least, 8*time.Minute
+	runs, bar, within := 860, least, 8*time.Minute
 	if long := testkit.Long(); long > 0 { // a billion, or what the time is enough for
 		runs, bar, within = 1000*runs, 1000*least, long*6/10
 	}

@@ -9,20 +9,26 @@ import (
 )
 
 // scenes are beginnings that chance seldom finds. Each starts from a fleet at
-// rest, brings it to a moment on which a guard depends, and leaves it to chance
-// again.
+// rest and brings it to a moment on which a guard depends. Half of the time chance
+// goes on from there.
 var scenes = []func(*sim){
 	(*sim).flushUnderABlindReplica, (*sim).countOfLoadsLost, (*sim).lateTouch, (*sim).lineageAfterAFailover, (*sim).oldMasterComesBack,
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
 	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
+	(*sim).copyOfTheOldMaster, (*sim).invalidWhileTheSourceIsRead, (*sim).sameTagOfAnotherSource,
+	(*sim).orderAtAReplicaAlone,
 }
 
-// begin plays a scene in every second run.
-func (s *sim) begin() {
-	if n := s.roll(); n%2 == 1 && s.calm() {
-		scenes[n/2%len(scenes)](s)
-		s.settle()
+// begin plays a scene in every second run. It reports whether chance is to go on
+// from there: what chance adds may mend what the scene has broken.
+func (s *sim) begin() (goesOn bool) {
+	n := s.roll()
+	if n%2 == 0 || !s.calm() {
+		return true
 	}
+	scenes[n/2%len(scenes)](s)
+	s.settle()
+	return n < 512
 }
 
 // calm lets everything happen in its order until all are equal.
@@ -55,6 +61,24 @@ func (s *sim) drive(done func() bool, who ...*process) {
 	}
 }
 
+// driveRedis is drive for what p asks of Redis alone.
+func (s *sim) driveRedis(done func() bool, p *process) {
+	for range 100 {
+		if done() {
+			return
+		}
+		s.steps++
+		open, _ := s.open()
+		i := slices.IndexFunc(open, func(g *gate) bool { return g.p == p && g.what == toRedis })
+		if i < 0 {
+			s.pass(time.Millisecond)
+			continue
+		}
+		s.through(open[i])
+		s.tell("answered", "", open[i])
+	}
+}
+
 func (s *sim) answered() bool { return s.asked == 0 }
 
 // awaits returns a condition: p waits for an answer to such a call.
@@ -64,7 +88,9 @@ func (s *sim) awaits(p *process, call func(*gate) bool) func() bool {
 	}
 }
 
-func beginsLoad(g *gate) bool { return g.what == "load begins" }
+func beginsLoad(g *gate) bool { return g.what == loadBegins }
+
+func endsLoad(g *gate) bool { return g.what == loadEnds }
 
 func (s *sim) publishes(g *gate) bool {
 	if g.what != toRedis || len(g.cmds[0]) < 2 {
@@ -193,16 +219,81 @@ func (s *sim) oldMasterComesBack() {
 	rules := []snapshot.Kind{snapshot.RoutingRules}
 	s.source.change(2)
 	s.warm(p, false, rules)
-	s.drive(func() bool {
-		snap := p.cache.Current().Snapshot(snapshot.RoutingRules)
-		return s.answered() && snap != nil && snap.Meta.Order == s.source.now.order(2)
-	}, p)
+	s.drive(func() bool { return s.answered() && p.serves(s.source.now, snapshot.RoutingRules) }, p)
 	s.source.change(2)
 	s.warm(other, false, rules)
 	s.drive(s.answered, other)
 	s.tell("back", p.id, nil)
 	s.master = old
 	s.move(p)
+}
+
+// copyOfTheOldMaster has two masters, one with newer rules and one with newer
+// channels, and a replica that goes over to the first, and back when the second
+// has newer rules, too: its channels and rules never were in one head then.
+func (s *sim) copyOfTheOldMaster() {
+	p, here, there := s.procs[0], s.procs[1], s.procs[2]
+	old, lost := s.master, s.newServer(s.master.data.clone())
+	s.tell("failover", there.id, nil)
+	s.master = lost
+	s.move(there)
+	s.referee.lost()
+	s.publish(there, 2, snapshot.RoutingRules)
+	s.publish(here, 0, snapshot.Channels)
+	p.hear(snapshot.Bell{})
+	s.drive(func() bool { return p.serves(s.source.now, snapshot.Channels) }, p)
+	s.tell("failover", p.id, nil)
+	s.move(p)
+	s.drive(func() bool { return p.serves(s.source.now, snapshot.RoutingRules) }, p)
+	s.publish(here, 2, snapshot.RoutingRules)
+	s.tell("back", p.id, nil)
+	s.master = old
+	s.move(p)
+}
+
+// publish makes a change, and lets p alone act until the kind is published where
+// p is.
+func (s *sim) publish(p *process, change int, kind snapshot.Kind) {
+	i := kind.Index()
+	_, was := headOf(p.server.data)
+	s.source.change(change)
+	s.warm(p, false, []snapshot.Kind{kind})
+	s.drive(func() bool { _, now := headOf(p.server.data); return now[i] != was[i] }, p)
+}
+
+// serves reports whether p has a kind as it is in c.
+func (p *process) serves(c *catalog, kind snapshot.Kind) bool {
+	snap := p.cache.Current().Snapshot(kind)
+	return snap != nil && snap.Meta.Order == c.order(kind.Index())
+}
+
+// invalidWhileTheSourceIsRead has a replica that reads the source, because Redis
+// is away and a copy of it invalid, see another kind become invalid meanwhile: what
+// it has read of that is from before.
+func (s *sim) invalidWhileTheSourceIsRead() {
+	p, other := s.procs[0], s.procs[1]
+	invalidate := func(n int, kind snapshot.Kind) {
+		s.invalidate(other, n)
+		s.drive(func() bool { _, now := headOf(s.master.data); return now[kind.Index()].Invalidated() }, other)
+		p.hear(snapshot.Bell{})
+		s.driveRedis(func() bool { return p.cache.Current().Stale(kind) }, p)
+	}
+	down := func() {
+		s.master.down = true
+		p.hear(snapshot.Bell{})
+	}
+	invalidate(3, snapshot.Analytics)
+	down()
+	for range 10 {
+		s.drive(s.awaits(p, beginsLoad), p)
+	}
+	s.drive(s.awaits(p, endsLoad), p)
+	s.master.down = false
+	invalidate(1, snapshot.RoutingRules)
+	down()
+	s.driveRedis(func() bool { return p.cache.Status().State == snapshot.StateDegraded }, p)
+	s.drive(func() bool { return !s.awaits(p, endsLoad)() }, p)
+	s.master.down = false
 }
 
 // rowsLostUnasked has a read lose the rules while nobody asks for them, and one
@@ -254,4 +345,29 @@ func (s *sim) anotherHistory() {
 	s.source.change(6)
 	s.source.change(12)
 	s.warm(p, false, snapshot.Kinds)
+}
+
+// sameTagOfAnotherSource has Redis flushed and the source replaced by one with the
+// same models: they get the tag that they had, and are of another lineage.
+func (s *sim) sameTagOfAnotherSource() {
+	s.flush()
+	s.source.replace(1)
+	s.warm(s.procs[0], true, snapshot.Kinds)
+	s.drive(s.answered)
+}
+
+// orderAtAReplicaAlone has the source go back after Redis has lost the rules, and
+// what knew how far they were: one process alone still does.
+func (s *sim) orderAtAReplicaAlone() {
+	s.source.change(2)
+	s.warm(s.procs[0], false, snapshot.Kinds)
+	if !s.calm() {
+		return
+	}
+	s.forget(keys.Snapshot(snapshot.RoutingRules))
+	s.forget(keys.Meta(snapshot.RoutingRules))
+	s.source.restore(0)
+	for _, p := range s.procs[1:] {
+		s.restart(p, false)
+	}
 }
