@@ -16,7 +16,7 @@ var scenes = []func(*sim){
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
 	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
 	(*sim).copyOfTheOldMaster, (*sim).invalidWhileTheSourceIsRead, (*sim).sameTagOfAnotherSource,
-	(*sim).orderAtAReplicaAlone,
+	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis,
 }
 
 // begin plays a scene in every second run. It reports whether chance is to go on
@@ -370,4 +370,19 @@ func (s *sim) orderAtAReplicaAlone() {
 	for _, p := range s.procs[1:] {
 		s.restart(p, false)
 	}
+}
+
+// startPastRedis has a process start while Redis is away, from a source that was
+// replaced, and warm when Redis is back with what the other source had.
+func (s *sim) startPastRedis() {
+	s.master.down = true
+	s.source.replace(1)
+	s.restart(s.procs[0], false)
+	p := s.procs[0]
+	for range 10 {
+		s.drive(func() bool { return p.cache.Current().Snapshot(snapshot.Channels) != nil }, p)
+	}
+	s.master.down = false
+	s.warm(p, false, snapshot.Kinds)
+	s.drive(s.answered, p)
 }
