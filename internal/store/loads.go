@@ -18,7 +18,11 @@ func (s *Store) BeginLoad(ctx context.Context) (int64, error) { return s.number(
 func (s *Store) Loads(ctx context.Context) (int64, error) { return s.number(ctx, false) }
 
 func (s *Store) number(ctx context.Context, begins bool) (int64, error) {
-	reply, err := loadsScript.Run(ctx, s.c.Command, []string{s.keys.Stats()}, flag(begins)).Slice()
+	return s.numbered(loadsScript.Run(ctx, s.c.Command, []string{s.keys.Stats()}, flag(begins)))
+}
+
+func (s *Store) numbered(cmd *redis.Cmd) (int64, error) {
+	reply, err := cmd.Slice()
 	if err != nil {
 		return 0, s.fault("number load", err)
 	}
@@ -31,37 +35,69 @@ func (s *Store) number(ctx context.Context, begins bool) (int64, error) {
 //
 //	cost  one pipeline of one command, and two for each kind
 func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error) {
+	head, standings, _, err := s.standings(ctx, kinds, false)
+	return head, standings, err
+}
+
+// Begin is Standings and BeginLoad in one round trip. The load may begin later,
+// or never: who asked before Begin is served by it in any case. The number is 0
+// where Redis gave none; BeginLoad says why.
+func (s *Store) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error) {
+	return s.standings(ctx, kinds, true)
+}
+
+func (s *Store) standings(ctx context.Context, kinds []snapshot.Kind, begins bool) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error) {
 	var head *redis.MapStringStringCmd
+	var load *redis.Cmd
 	metas := make([]*redis.SliceCmd, len(kinds))
 	sizes := make([]*redis.IntCmd, len(kinds))
-	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	reads, _ := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for i, kind := range kinds {
 			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count", "schema", "version", "digest")
 			sizes[i] = pipe.HLen(ctx, s.keys.Snapshot(kind))
 		}
+		if begins {
+			load = loadsScript.EvalSha(ctx, pipe, []string{s.keys.Stats()}, flag(true))
+		}
 		return nil
 	})
-	if err != nil && !isWrongType(err) {
-		return snapshot.Head{}, nil, s.fault("read standings", err)
+	if begins {
+		reads = reads[:len(reads)-1]
 	}
-	s.examine(head.Val(), isWrongType(head.Err()))
-	h := parseHead(head.Val())
+	for _, cmd := range reads {
+		if err := cmd.Err(); err != nil && !isWrongType(err) {
+			return snapshot.Head{}, nil, 0, s.fault("read standings", err)
+		}
+	}
+	var n int64
+	if begins && load.Err() == nil {
+		var err error
+		if n, err = s.numbered(load); err != nil {
+			return snapshot.Head{}, nil, 0, err
+		}
+	}
+	h := s.headOf(head)
 	out := make(map[snapshot.Kind]snapshot.Standing, len(kinds))
 	for i, kind := range kinds {
-		field := func(j int) string {
-			if v := metas[i].Val(); j < len(v) {
-				text, _ := v[j].(string)
-				return text
-			}
-			return ""
-		}
-		out[kind] = snapshot.Standing{
-			Tag: h.Tags[kind], Order: snapshot.Order{Lineage: field(0), Revision: number(field(1))},
-			Load: number(field(2)), Count: int(number(field(3))), Size: sizes[i].Val(),
-			Schema: int(number(field(4))),
-			Odd:    oddly(h.Tags[kind], field(5), field(6)),
-		}
+		out[kind] = standingOf(h.Tags[kind], metas[i].Val(), sizes[i].Val())
 	}
-	return h, out, nil
+	return h, out, n, nil
+}
+
+// standingOf reads one kind's standing from what Standings asks of its meta.
+func standingOf(tag snapshot.Tag, meta []any, size int64) snapshot.Standing {
+	field := func(j int) string {
+		if j < len(meta) {
+			text, _ := meta[j].(string)
+			return text
+		}
+		return ""
+	}
+	return snapshot.Standing{
+		Tag: tag, Order: snapshot.Order{Lineage: field(0), Revision: number(field(1))},
+		Load: number(field(2)), Count: int(number(field(3))), Size: size,
+		Schema: int(number(field(4))),
+		Odd:    oddly(tag, field(5), field(6)),
+	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
 )
 
@@ -39,6 +42,43 @@ func TestLoadsAreNumberedInTheOrderInWhichTheyBegin(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBeginIsStandingsAndNumberAtOnce begins loads under a head, without one, and
+// where a number cannot be had, which keeps nothing else from being read.
+func TestBeginIsStandingsAndNumberAtOnce(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	if _, err := f.BeginLoad(ctx); err != nil { // Redis knows the script now
+		t.Fatal(err)
+	}
+	var last int64
+	for _, tt := range []struct {
+		name string
+		none bool
+		make func() error
+	}{
+		{"no head", false, func() error { return nil }},
+		{"a head", false, func() error { f.publish(nil, set(1, "a")); return nil }},
+		{"a head of another type", false, func() error { return f.raw.Set(ctx, f.keys.Head(), "junk", 0).Err() }},
+		{"a script that is gone", true, func() error { return f.raw.ScriptFlush(ctx).Err() }},
+	} {
+		if err := tt.make(); err != nil {
+			t.Fatal(err)
+		}
+		wantHead, want, err := f.Standings(ctx, snapshot.Kinds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, standings, load, err := f.Begin(ctx, snapshot.Kinds)
+		if err != nil || (load <= last) != tt.none {
+			t.Errorf("%s: load number %d, %v; the one before was %d", tt.name, load, err, last)
+		}
+		if diff := cmp.Diff([]any{wantHead, want}, []any{head, standings}); diff != "" {
+			t.Errorf("%s: Begin() and Standings() differ:\n%s", tt.name, diff)
+		}
+		last = max(last, load)
 	}
 }
 

@@ -140,12 +140,16 @@ func (s *Store) Ping(ctx context.Context) error {
 //	errors  snapshot.ErrUnavailable  Redis did not answer
 //	cost    one command
 func (s *Store) Head(ctx context.Context) (snapshot.Head, error) {
-	fields, err := s.c.Look.HGetAll(ctx, s.keys.Head()).Result()
-	if err != nil && !isWrongType(err) { // foreign data in our place is no head either
+	fields := s.c.Look.HGetAll(ctx, s.keys.Head())
+	if err := fields.Err(); err != nil && !isWrongType(err) { // foreign data in our place is no head either
 		return snapshot.Head{}, s.fault("read head", err)
 	}
-	s.examine(fields, isWrongType(err))
-	return parseHead(fields), nil
+	return s.headOf(fields), nil
+}
+
+func (s *Store) headOf(fields *redis.MapStringStringCmd) snapshot.Head {
+	s.examine(fields.Val(), isWrongType(fields.Err()))
+	return parseHead(fields.Val())
 }
 
 func parseHead(fields map[string]string) snapshot.Head {

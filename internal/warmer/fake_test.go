@@ -212,6 +212,15 @@ func (s *fakeStore) Refuse(_ context.Context, r *snapshot.Refusal, _ snapshot.Or
 	return nil
 }
 
+func (s *fakeStore) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error) {
+	head, standings, err := s.Standings(ctx, kinds)
+	if err != nil {
+		return head, nil, 0, err
+	}
+	load, err := s.BeginLoad(ctx)
+	return head, standings, load, err
+}
+
 func (s *fakeStore) BeginLoad(context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

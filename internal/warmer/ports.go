@@ -31,6 +31,8 @@ type Store interface {
 	Publish(ctx context.Context, p snapshot.Publication) (*snapshot.Published, error)
 	Invalidate(ctx context.Context, kinds []snapshot.Kind, reason string, count int) (map[snapshot.Kind]snapshot.Tag, error)
 	Refuse(ctx context.Context, r *snapshot.Refusal, o snapshot.Order, reason string) error
+	// Begin is Standings and BeginLoad at once; a number of 0 is none.
+	Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error)
 	BeginLoad(ctx context.Context) (int64, error)
 	Loads(ctx context.Context) (int64, error)
 	Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error)

@@ -19,6 +19,7 @@ type run struct {
 	orders  map[snapshot.Kind]snapshot.Order // where Redis stands, once it was found to be further than we thought
 	fleet   map[snapshot.Kind]snapshot.Order // the highest that a live replica served, where that was asked for
 	floors  map[snapshot.Kind]snapshot.Order // what this process served when the load began
+	number  int64                            // of the load that is next or under way; 0: it has none yet
 	begun   int64                            // number of the first load of this run
 	after   int64                            // a load with a greater number serves the requests; -1: none does
 	req     Request
@@ -64,8 +65,7 @@ func (r *run) once(ctx context.Context, held string) error {
 	if err := r.askOrders(ctx, bases); err != nil {
 		return err
 	}
-	load, err := r.begin(ctx)
-	if err != nil {
+	if err := r.begin(ctx); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -82,24 +82,25 @@ func (r *run) once(ctx context.Context, held string) error {
 	}
 	if len(changes) > 0 {
 		err = r.publish(ctx, snapshot.Publication{
-			Lock: held, Attempt: r.attempt, Incarnation: head.Incarnation, Tags: head.Tags, Load: load, Changes: changes,
+			Lock: held, Attempt: r.attempt, Incarnation: head.Incarnation, Tags: head.Tags, Load: r.number, Changes: changes,
 			Reason: r.req.Reason, Background: r.req.Background, Changed: r.req.Changed, Took: time.Since(began),
 		})
 	}
 	return cmp.Or(err, r.turnDown(ctx, refused, catalog))
 }
 
-// begin gives the load that follows its number.
-func (r *run) begin(ctx context.Context) (int64, error) {
-	load, err := r.w.st.BeginLoad(ctx)
-	if err != nil {
-		return 0, err
+// begin gives the load that follows its number, unless that came with the head.
+func (r *run) begin(ctx context.Context) (err error) {
+	if r.number == 0 {
+		if r.number, err = r.w.st.BeginLoad(ctx); err != nil {
+			return err
+		}
 	}
 	if !r.loaded {
-		r.loaded, r.begun = true, load
+		r.loaded, r.begun = true, r.number
 	}
 	r.noteFloors()
-	return load, nil
+	return nil
 }
 
 // satisfied reports whether somebody else has done what r is for. After a load
@@ -113,12 +114,13 @@ func (r *run) satisfied(ctx context.Context) (done bool, head snapshot.Head, err
 	case r.loaded:
 		r.after = r.begun
 	}
-	if r.rebuild || r.req.Force || (r.req.Until == nil && (r.after < 0 || r.req.Rebuild)) {
-		head, err = r.w.st.Head(ctx)
-		return false, head, err
+	kinds := r.req.Kinds
+	asks := !r.rebuild && !r.req.Force && (r.req.Until != nil || (r.after >= 0 && !r.req.Rebuild))
+	if !asks {
+		kinds = nil
 	}
-	head, standings, err := r.w.st.Standings(ctx, r.req.Kinds)
-	if err != nil {
+	head, standings, number, err := r.w.st.Begin(ctx, kinds)
+	if r.number = number; err != nil || !asks {
 		return false, head, err
 	}
 	done = r.req.Until != nil && r.req.Until(standings)
