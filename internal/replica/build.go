@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -79,24 +80,35 @@ func decodeAll[T any](prev *View, kind snapshot.Kind, set *snapshot.Set, old *sn
 	if snap := prev.Snapshot(kind); snap != nil {
 		was = snap.Set
 	}
-	fresh, gone, faults := map[string]*T{}, []string(nil), []snapshot.Fault(nil)
 	var todo []encoded
+	if was == nil {
+		todo = make([]encoded, 0, set.Len())
+	}
 	for id, body := range changedBodies(prev, kind, set, was) {
 		todo = append(todo, encoded{id, body})
 	}
-	for i, d := range decodeEach(todo, decoder) {
-		id := todo[i].id
-		if d.err == nil {
-			fresh[id] = d.rec
-			continue
+	all := decodeEach(todo, decoder)
+	var faults []snapshot.Fault
+	for i, d := range all {
+		if d.err != nil {
+			_, had := old.Get(todo[i].id)
+			faults = append(faults, snapshot.Fault{Kind: kind, ID: todo[i].id, Reason: d.err.Error(), Kept: had})
 		}
-		_, had := old.Get(id)
-		faults = append(faults, snapshot.Fault{Kind: kind, ID: id, Reason: d.err.Error(), Kept: had})
 	}
-	if old.Len() > 0 {
-		gone = absent(set, was, old)
+	fresh := func(yield func(string, *T) bool) {
+		for i, d := range all {
+			if d.err == nil && !yield(todo[i].id, d.rec) {
+				return
+			}
+		}
 	}
-	out := old.With(fresh, gone)
+	n := len(all) - len(faults)
+	var out *snapshot.Records[*T]
+	if old.Len() == 0 {
+		out = snapshot.RecordsOf(n, fresh)
+	} else {
+		out = old.With(maps.Collect(fresh), absent(set, was, old))
+	}
 	if out.Len() == 0 && len(faults) > 0 {
 		return nil, nil, fmt.Errorf("none of %d records can be decoded, such as %s: %w", len(faults), faults[0].Reason, snapshot.ErrInvalid)
 	}

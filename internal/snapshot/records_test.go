@@ -113,6 +113,31 @@ func TestRecordsAreAMap(t *testing.T) {
 	})
 }
 
+// TestManyRecordsAreLaidOutByAllCores makes as many at once as several goroutines
+// share.
+func TestManyRecordsAreLaidOutByAllCores(t *testing.T) {
+	const n = 30_000
+	plain := make(map[string]int, n)
+	for i := range n {
+		plain[fmt.Sprint("record-", i)] = i
+	}
+	for name, recs := range map[string]*snapshot.Records[int]{
+		"of a map":     snapshot.NewRecords(plain),
+		"of a list":    snapshot.RecordsOf(n, maps.All(plain)),
+		"of all added": snapshot.NewRecords(map[string]int{}).With(plain, nil),
+		"of one more":  snapshot.NewRecords(map[string]int{"record-0": -1}).With(plain, nil),
+	} {
+		if got := maps.Collect(recs.All()); recs.Len() != n || !maps.Equal(got, plain) {
+			t.Errorf("%s: Len() = %d, All() yields %d records; want %d, as they were given", name, recs.Len(), len(got), n)
+		}
+		for id, want := range plain {
+			if got, ok := recs.Get(id); !ok || got != want {
+				t.Fatalf("%s: Get(%q) = %d, %v, want %d", name, id, got, ok, want)
+			}
+		}
+	}
+}
+
 // TestIDsSpreadOverTheBuckets sees that no form of id makes a bucket long.
 func TestIDsSpreadOverTheBuckets(t *testing.T) {
 	const bound = 40 // of a mean of 7; by chance it is 22

@@ -14,17 +14,24 @@ import (
 //	      records. Beyond a third more, or below a sixth, everything is laid out
 //	      anew, as by NewRecords
 func (r *Records[V]) With(set map[string]V, removed []string) *Records[V] {
-	out := r.with(len(set), maps.All(set), removed)
 	if r.Len() == 0 {
-		out.huddle()
+		return NewRecords(set)
 	}
-	return out
+	return r.with(len(set), maps.All(set), removed)
 }
 
 // with is With of n records to set, whose ids stay where they are.
 func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Records[V] {
 	if r.Len() == 0 {
-		return gather(n, set)
+		return gather(n, set, asItIs)
+	}
+	if n > crowded<<r.width { // one by one they would fill buckets that are laid out anew all the same
+		all := maps.Collect(r.All())
+		for _, id := range removed {
+			delete(all, id)
+		}
+		maps.Insert(all, set)
+		return gather(len(all), maps.All(all), asItIs)
 	}
 	e := edit[V]{
 		Records: Records[V]{n: r.n, width: r.width, chunks: slices.Clone(r.chunks)},
@@ -39,7 +46,7 @@ func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Re
 		e.touch(id)
 	}
 	if e.n > crowded<<e.width || e.n < 1<<e.width && e.width > 0 {
-		return gather(e.n, e.All())
+		return gather(e.n, e.All(), asItIs)
 	}
 	out := &Records[V]{n: e.n, width: e.width, chunks: e.chunks, serial: serials.Add(1)}
 	if len(e.touched) <= few {
@@ -47,6 +54,9 @@ func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Re
 	}
 	return out
 }
+
+// asItIs leaves the ids of a chunk where they are.
+func asItIs[V comparable](*chunk[V]) {}
 
 // few changes are noted with what they made: everybody who follows the records
 // asks for them, and need not find them by comparing.

@@ -20,5 +20,5 @@ func (t *Tally) Drop(id, body string) {
 
 // Set returns the set of recs, which t has counted.
 func (t *Tally) Set(kind Kind, recs map[string]string) *Set {
-	return &Set{kind: kind, recs: gather(len(recs), named(recs)), digest: t.digest, bytes: t.bytes}
+	return &Set{kind: kind, recs: gather(len(recs), named(recs), asItIs), digest: t.digest, bytes: t.bytes}
 }
