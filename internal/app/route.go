@@ -14,6 +14,7 @@ import (
 	"github.com/routex/cachewarmer/internal/router"
 	"github.com/routex/cachewarmer/internal/settings"
 	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/snapshot/parallel"
 )
 
 // routing is what routing makes of one view: the SmartRouter's rules and the
@@ -42,12 +43,35 @@ func Compile(lb *balancer.Balancer) func(prev any, v *replica.View) (any, error)
 		if was == nil {
 			was = &routing{}
 		}
+		if was.rules == nil {
+			return compileFirst(lb, v)
+		}
 		rules, err := router.Compile(v.Rules, v.Channels, was.rules)
 		if err != nil {
 			return nil, err
 		}
 		return &routing{rules: rules, pools: pools{lb.Compile(was.pools.Table, v.Channels)}}, nil
 	}
+}
+
+// compileFirst makes both at once. Should the rules fail, the balancer has followed
+// channels that no view serves; there is no view before that would still need it.
+func compileFirst(lb *balancer.Balancer, v *replica.View) (any, error) {
+	var err error
+	out := &routing{}
+	parallel.Each(2, 1, func() func(int) {
+		return func(i int) {
+			if i == 0 {
+				out.pools = pools{lb.Compile(nil, v.Channels)}
+				return
+			}
+			out.rules, err = router.Compile(v.Rules, v.Channels, nil)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // smart routes from the replica's copy. In memory there is all that it needs.

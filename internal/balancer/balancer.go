@@ -123,25 +123,6 @@ func (b *Balancer) States() []State {
 
 func byChannel(a, b State) int { return cmp.Compare(a.ID, b.ID) }
 
-// keepLocked returns the memory of a channel that is in the table to come.
-func (b *Balancer) keepLocked(id string) *channel {
-	c := b.channels.get(id)
-	if c == nil {
-		c = newChannel(b, id)
-		b.channels.add(c)
-	}
-	c.gone.Store(false)
-	return c
-}
-
-// retireLocked lets go of a channel that is not in the table to come, now or
-// when its last request has ended.
-func (b *Balancer) retireLocked(id string) {
-	if c := b.channels.get(id); c != nil {
-		b.channels.leave(c)
-	}
-}
-
 // drop forgets a channel that is gone and has nothing in flight any more.
 func (b *Balancer) drop(c *channel) {
 	b.mu.Lock()

@@ -314,6 +314,65 @@ func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 	want(balancer.State{ID: "b"})
 }
 
+// TestManyChannelsAtOnce compiles as many as several goroutines share, each of them
+// changed, gone or new in the next view, and compares with what one at a time gives.
+func TestManyChannelsAtOnce(t *testing.T) {
+	const n = 12_000
+	b, one := newBalancer(t, balancer.Options{}), newBalancer(t, balancer.Options{})
+	views := []catalog{{}, {}}
+	for i := range n {
+		for v := range views {
+			ch := channel(fmt.Sprintf("channel-%05d", i), 0, 1+(i+v)%3)
+			ch.BaseURL = fmt.Sprint("https://", v)
+			ch.Models = []string{allModels[i%4], allModels[(i+v)%4], fmt.Sprint("own-", i/100)}
+			if i%7 != v { // some come, and some go
+				views[v][ch.ID] = ch
+			}
+		}
+	}
+	var table, small *balancer.Table
+	for _, c := range views {
+		table = b.Compile(table, c.records())
+		built := catalog{}
+		if small != nil {
+			maps.Copy(built, views[0])
+		}
+		ids := slices.Sorted(maps.Keys(views[0].with(slices.Collect(maps.Values(views[1]))...)))
+		recs := built.records()
+		for part := range slices.Chunk(ids, 1000) {
+			next, gone := map[string]*snapshot.Channel{}, []string(nil)
+			for _, id := range part {
+				if ch := c[id]; ch != nil {
+					next[id] = ch
+				} else {
+					gone = append(gone, id)
+				}
+			}
+			recs = recs.With(next, gone)
+			small = one.Compile(small, recs)
+		}
+		for _, model := range append(allModels, "own-0", "own-70", "own-119") {
+			var lists [2][]snapshot.RouteCandidate
+			for i, of := range []*balancer.Table{small, table} {
+				p, err := of.Pool(model, snapshot.WireOpenAI)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lists[i] = p.Candidates("one")
+			}
+			if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
+				t.Fatalf("the channels of %s at once and in portions differ:\n%s", model, diff)
+			}
+			if want, _ := expected(c, model, snapshot.WireOpenAI); len(lists[1]) != len(want) {
+				t.Fatalf("%d channels for %s, want %d", len(lists[1]), model, len(want))
+			}
+		}
+		if diff := cmp.Diff(one.States(), b.States()); diff != "" {
+			t.Fatalf("what is remembered differs:\n%s", diff)
+		}
+	}
+}
+
 func TestAStrategyThatIsNotKnownIsRefused(t *testing.T) {
 	if _, err := balancer.New(balancer.Options{Strategy: "fastest"}); !errors.Is(err, snapshot.ErrInvalid) {
 		t.Errorf("New: %v, want %v", err, snapshot.ErrInvalid)

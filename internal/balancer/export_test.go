@@ -71,9 +71,11 @@ func (r *Roster) Table(now map[string]bool) {
 			r.b.channels.leave(c)
 		}
 	}
+	f := newFollowed(r.b)
 	for id := range now {
-		r.b.keepLocked(id)
+		f.keep(id)
 	}
+	r.b.channels.join(f.moves)
 	r.b.channels.settle()
 }
 

@@ -9,9 +9,14 @@ import (
 
 // roster is the channels that a Balancer remembers: those of the newest table,
 // and others with requests in flight. It costs 8 bytes a channel, where a map
-// has 35. What changes waits for settle.
+// has 35. What moves waits for settle.
 type roster struct {
-	all  []*channel // by hash, then by id
+	all []*channel // by hash, then by id
+	moves
+}
+
+// moves are channels that come to a roster and leave it.
+type moves struct {
 	late []*channel // to be among them
 	left []*channel // of all; gone from the table
 }
@@ -40,12 +45,17 @@ func (r *roster) get(id string) *channel {
 }
 
 // add is for a channel that get does not find.
-func (r *roster) add(c *channel) { r.late = append(r.late, c) }
+func (m *moves) add(c *channel) { m.late = append(m.late, c) }
 
 // leave is for a channel that the table to come does not have.
-func (r *roster) leave(c *channel) {
+func (m *moves) leave(c *channel) {
 	c.gone.Store(true) // before the look at what is in flight: the last one to end looks the other way round
-	r.left = append(r.left, c)
+	m.left = append(m.left, c)
+}
+
+// join takes over other moves.
+func (m *moves) join(other moves) {
+	m.late, m.left = append(m.late, other.late...), append(m.left, other.left...)
 }
 
 // remove is for a channel that is gone and has nothing in flight any more.
@@ -85,5 +95,5 @@ func (r *roster) settle() {
 		copy(r.all[at+i+1:], r.all[at:end])
 		r.all[at+i], end = r.late[i], at
 	}
-	r.late, r.left = nil, nil
+	r.moves = moves{}
 }

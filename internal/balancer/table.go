@@ -4,7 +4,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -58,24 +57,23 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 		prev = &Table{b: b}
 		for _, c := range b.channels.all {
 			if !serves(channels.At(c.id)) {
-				b.retireLocked(c.id)
+				b.channels.leave(c)
 			}
 		}
 	}
-	touched := map[string][]change{}
-	for c := range channels.Since(prev.channels) {
-		if c := b.followLocked(c.ID, c.Was, c.Is, touched); c != nil {
-			mended = append(mended, c)
-		}
-	}
-	b.channels.settle()
-	slices.SortFunc(mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
-	models := slices.Collect(maps.Keys(touched))
+	f := b.followLocked(channels.Since(prev.channels))
+	models := slices.Collect(maps.Keys(f.touched))
 	next := make([]*entry, len(models))
-	parallel.Each(len(models), modelPortion, func() func(int) {
-		return func(i int) { next[i] = b.entry(prev.index.At(models[i]), touched[models[i]]) }
+	parallel.Each(len(models)+1, modelPortion, func() func(int) {
+		return func(i int) {
+			if i == 0 { // no pool asks which channels are remembered
+				b.channels.settle()
+				return
+			}
+			next[i-1] = b.entry(prev.index.At(models[i-1]), f.touched[models[i-1]])
+		}
 	})
-	entries, gone := make(map[string]*entry, len(touched)), []string(nil)
+	entries, gone := make(map[string]*entry, len(models)), []string(nil)
 	for i, model := range models {
 		if next[i] != nil {
 			entries[model] = next[i]
@@ -84,7 +82,7 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 		}
 	}
 	b.newest = &Table{b: b, channels: channels, index: prev.index.With(entries, gone)}
-	return b.newest, mended
+	return b.newest, f.mended
 }
 
 // pools yields the pools of a table, which may be nil.
@@ -105,37 +103,6 @@ func (t *Table) pools() iter.Seq[*Pool] {
 
 // serves reports whether a channel is there and enabled.
 func serves(ch *snapshot.Channel) bool { return ch != nil && ch.Status == snapshot.StatusEnabled }
-
-// followLocked notes in touched what the change of a channel from old to ch
-// means for its models, and keeps or lets go of what is remembered of it. It
-// returns the channel if somebody has mended it: what its old address or key led
-// to is no reason to wait.
-func (b *Balancer) followLocked(id string, old, ch *snapshot.Channel, touched map[string][]change) (mended *channel) {
-	note := func(model string, c *channel, ch *snapshot.Channel) {
-		changes := touched[model]
-		if n := len(changes); n > 0 && changes[n-1].id == id {
-			return // a model named twice, or kept
-		}
-		touched[model] = append(changes, change{id, c, ch})
-	}
-	if !serves(ch) {
-		b.retireLocked(id)
-	} else {
-		c := b.keepLocked(id)
-		if serves(old) && (old.BaseURL != ch.BaseURL || old.APIKey != ch.APIKey || old.Type != ch.Type) {
-			mended = c
-		}
-		for _, model := range ch.Models {
-			note(model, c, ch)
-		}
-	}
-	if serves(old) {
-		for _, model := range old.Models {
-			note(model, nil, nil)
-		}
-	}
-	return mended
-}
 
 // modelPortion is how many models a goroutine does before it asks for more.
 const modelPortion = 32
