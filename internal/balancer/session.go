@@ -96,12 +96,22 @@ func (t *tier) from(k int) int {
 }
 
 // greatest returns the greatest vote of these channels; one multiplication for
-// each, and no branch.
-func greatest(session uint64, hashes []uint64) (best uint64) {
-	for i, h := range hashes {
-		best = max(best, vote(session, h, uint64(i)))
+// each, and no branch. Four of them at a time, for a maximum waits for the one
+// before it.
+func greatest(session uint64, hashes []uint64) uint64 {
+	var a, b, c, d, at uint64
+	for ; len(hashes) >= 4; hashes = hashes[4:] {
+		a = max(a, vote(session, hashes[0], at))
+		b = max(b, vote(session, hashes[1], at+1))
+		c = max(c, vote(session, hashes[2], at+2))
+		d = max(d, vote(session, hashes[3], at+3))
+		at += 4
 	}
-	return best
+	for _, h := range hashes {
+		a = max(a, vote(session, h, at))
+		at++
+	}
+	return max(a, b, c, d)
 }
 
 // search looks at each channel for that of a session.
