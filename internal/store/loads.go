@@ -42,6 +42,9 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.
 // Begin is Standings and BeginLoad in one round trip. The load may begin later,
 // or never: who asked before Begin is served by it in any case. The number is 0
 // where Redis gave none; BeginLoad says why.
+//
+//	errors  snapshot.ErrUnavailable  Redis did not say how far it is
+//	cost    that of Standings and one command more, which writes
 func (s *Store) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error) {
 	return s.standings(ctx, kinds, true)
 }
@@ -51,7 +54,7 @@ func (s *Store) standings(ctx context.Context, kinds []snapshot.Kind, begins boo
 	var load *redis.Cmd
 	metas := make([]*redis.SliceCmd, len(kinds))
 	sizes := make([]*redis.IntCmd, len(kinds))
-	reads, _ := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error { // each command has its error
+	reads, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		head = pipe.HGetAll(ctx, s.keys.Head())
 		for i, kind := range kinds {
 			metas[i] = pipe.HMGet(ctx, s.keys.Meta(kind), "lineage", "revision", "load", "count", "schema", "version", "digest")
@@ -63,16 +66,13 @@ func (s *Store) standings(ctx context.Context, kinds []snapshot.Kind, begins boo
 		return nil
 	})
 	if begins {
-		reads = reads[:len(reads)-1]
+		reads = reads[:len(reads)-1] // without a number all the others say is true
 	}
-	for _, cmd := range reads {
-		if err := cmd.Err(); err != nil && !isWrongType(err) {
-			return snapshot.Head{}, nil, 0, s.fault("read standings", err)
-		}
+	if err = failed(err, reads, load); err != nil {
+		return snapshot.Head{}, nil, 0, s.fault("read standings", err)
 	}
 	var n int64
 	if begins && load.Err() == nil {
-		var err error
 		if n, err = s.numbered(load); err != nil {
 			return snapshot.Head{}, nil, 0, err
 		}
@@ -83,6 +83,26 @@ func (s *Store) standings(ctx context.Context, kinds []snapshot.Kind, begins boo
 		out[kind] = standingOf(h.Tags[kind], metas[i].Val(), sizes[i].Val())
 	}
 	return h, out, n, nil
+}
+
+// failed returns why the reads of a pipeline with that error cannot be used, or nil.
+// The error may be that of the command apart, which may be nil, or of none of them:
+// where a connection is turned down when it says hello, go-redis tells no command.
+func failed(err error, reads []redis.Cmder, apart *redis.Cmd) error {
+	told := apart != nil && apart.Err() != nil
+	for _, cmd := range reads {
+		switch e := cmd.Err(); {
+		case e == nil:
+		case !isWrongType(e):
+			return e
+		default:
+			told = true
+		}
+	}
+	if told {
+		return nil
+	}
+	return err
 }
 
 // standingOf reads one kind's standing from what Standings asks of its meta.

@@ -1,7 +1,7 @@
 -- loads.lua gives this moment a number among the loads of the source: a load
 -- with a greater one begins later.
 --
--- KEYS[1]  stats       ARGV[1]  "1": a load begins now
+-- KEYS[1]  stats       ARGV[1]  "1": a load begins from now on, or never
 --
 -- The number is the time in µs, for a count is lost with its key, and by a
 -- failover, and would then begin below the loads that metas name. Where the

@@ -2,12 +2,15 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/store"
+	"github.com/routex/cachewarmer/internal/testkit"
 )
 
 // TestLoadsAreNumberedInTheOrderInWhichTheyBegin takes away what the numbers are
@@ -48,7 +51,7 @@ func TestLoadsAreNumberedInTheOrderInWhichTheyBegin(t *testing.T) {
 // TestBeginIsStandingsAndNumberAtOnce begins loads under a head, without one, and
 // where a number cannot be had, which keeps nothing else from being read.
 func TestBeginIsStandingsAndNumberAtOnce(t *testing.T) {
-	f := newFixture(t, store.Options{})
+	f := newFixtureAt(t, testkit.Redis(t).URL(), "begin", store.Options{}) // its scripts are flushed
 	ctx := context.Background()
 	if _, err := f.BeginLoad(ctx); err != nil { // Redis knows the script now
 		t.Fatal(err)
@@ -98,5 +101,32 @@ func TestLoadsAreInOrderWhereTheClockStandsBehind(t *testing.T) {
 	}
 	if n, err := f.BeginLoad(ctx); err != nil || n != ahead+1 {
 		t.Errorf("BeginLoad() = %d, %v; want %d", n, err, ahead+1)
+	}
+}
+
+// TestARedisThatTurnsUsDownIsNotEmpty asks with a password that is another by now:
+// connections are refused when they say hello, and go-redis tells no command then.
+func TestARedisThatTurnsUsDownIsNotEmpty(t *testing.T) {
+	server := testkit.Redis(t)
+	ctx := t.Context()
+	newFixtureAt(t, server.URL(), "refused", store.Options{}).publish(nil, set(1, "a"))
+	f := newFixtureWith(t, strings.Replace(server.URL(), "redis://", "redis://routex:old@", 1), server.Client(), "refused", store.Options{})
+	if head, standings, err := f.Standings(ctx, snapshot.Kinds); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Standings() = %v, %v, %v; want that Redis is not available", head, standings, err)
+	}
+	if head, standings, load, err := f.Begin(ctx, snapshot.Kinds); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Begin() = %v, %v, %d, %v; want that Redis is not available", head, standings, load, err)
+	}
+	if live, err := f.Replicas(ctx); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Replicas() = %v, %v; want that Redis is not available", live, err)
+	}
+	if r, err := f.Receipt(ctx, nil, 0); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Receipt() = %v, %v; want that Redis is not available", r, err)
+	}
+	if snap, err := f.Pull(ctx, snapshot.Channels, nil); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Pull() = %v, %v; want that Redis is not available", snap, err)
+	}
+	if all, err := f.Describe(ctx); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Errorf("Describe() = %v, %v; want that Redis is not available", all, err)
 	}
 }
