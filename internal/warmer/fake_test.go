@@ -124,17 +124,20 @@ func (s *fakeSource) Position(context.Context) (warmer.Position, error) {
 
 // fakeStore is Redis with publish.lua's checks, in a map.
 type fakeStore struct {
-	mu      sync.Mutex
-	head    snapshot.Head
-	snaps   map[snapshot.Kind]*snapshot.Snapshot
-	loads   int64
-	byLoad  map[snapshot.Kind]int64
-	refused []snapshot.Refusal
-	pubs    []snapshot.Publication
-	live    []snapshot.ReplicaInfo
-	lists   int    // how often they were listed
-	before  func() // runs before a publication is judged
-	reading func() // runs before the number of the newest load is read
+	mu       sync.Mutex
+	head     snapshot.Head
+	snaps    map[snapshot.Kind]*snapshot.Snapshot
+	loads    int64
+	byLoad   map[snapshot.Kind]int64
+	refused  []snapshot.Refusal
+	pubs     []snapshot.Publication
+	live     []snapshot.ReplicaInfo
+	lists    int    // how often they were listed
+	asks     int    // how often it was asked how far it is
+	noNumber bool   // Begin numbers no load
+	noLoads  error  // of BeginLoad
+	before   func() // runs before a publication is judged
+	reading  func() // runs before the number of the newest load is read
 }
 
 func newStore() *fakeStore {
@@ -217,6 +220,9 @@ func (s *fakeStore) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.
 	if err != nil {
 		return head, nil, 0, err
 	}
+	if s.noNumber {
+		return head, standings, 0, nil
+	}
 	load, err := s.BeginLoad(ctx)
 	return head, standings, load, err
 }
@@ -224,6 +230,9 @@ func (s *fakeStore) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.
 func (s *fakeStore) BeginLoad(context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.noLoads != nil {
+		return 0, s.noLoads
+	}
 	s.loads++
 	return s.loads, nil
 }
@@ -247,6 +256,7 @@ func (s *fakeStore) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.asks++
 	out := map[snapshot.Kind]snapshot.Standing{}
 	for _, kind := range kinds {
 		st := snapshot.Standing{Tag: s.head.Tags[kind], Load: s.byLoad[kind]}

@@ -106,7 +106,7 @@ func (r *run) begin(ctx context.Context) (err error) {
 // satisfied reports whether somebody else has done what r is for. After a load
 // of our own that was overtaken it may be who overtook us: each request was there
 // before our first load, and so before every load that began later. It returns
-// the head as well.
+// the head as well, and numbers the load that follows if nobody has.
 func (r *run) satisfied(ctx context.Context) (done bool, head snapshot.Head, err error) {
 	switch r.after = -1; {
 	case r.c.noted && r.w.newest(r.c):
@@ -194,6 +194,7 @@ func (r *run) bases(ctx context.Context, head snapshot.Head) (map[snapshot.Kind]
 			continue
 		}
 		snap, err := r.w.st.Pull(ctx, kind, known)
+		r.number = 0 // who has asked since, while that took its time, is to be served as well
 		switch {
 		case errors.Is(err, snapshot.ErrUnknown), errors.Is(err, snapshot.ErrInvalid):
 			r.w.log.Warn("Cache snapshot in Redis is not usable and is replaced", "kind", kind, "tag", tag, "err", err)

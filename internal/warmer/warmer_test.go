@@ -435,22 +435,58 @@ func TestForcedWarmIsNotSharedWithPlainOnes(t *testing.T) {
 	})
 }
 
+// TestANumberIsAskedForWhereBeginHasNone warms on a Redis whose script is gone, and on
+// one that may not be written to, where nothing is to be loaded.
+func TestANumberIsAskedForWhereBeginHasNone(t *testing.T) {
+	r := newRig(t, newSource(5), newStore(), newLock(), nil)
+	r.mustWarm(warmer.Request{})
+	r.st.noNumber = true
+	r.src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 3 })
+	r.mustWarm(warmer.Request{})
+	last := r.st.pubs[len(r.st.pubs)-1]
+	if r.src.loads != 2 || last.Load != r.st.loads {
+		t.Errorf("%d loads, and the last publication is of number %d; want 2, and %d", r.src.loads, last.Load, r.st.loads)
+	}
+	r.st.noLoads = fmt.Errorf("READONLY: %w", snapshot.ErrUnavailable)
+	if _, err := r.warm(warmer.Request{}); !errors.Is(err, snapshot.ErrUnavailable) || r.src.loads != 2 {
+		t.Errorf("Warm() = %v after %d loads; want an error, and none more", err, r.src.loads)
+	}
+	there := func(map[snapshot.Kind]snapshot.Standing) bool { return true }
+	if _, err := r.warm(warmer.Request{Until: there}); err != nil || r.src.loads != 2 {
+		t.Errorf("Warm() of what is there = %v after %d loads; want nothing to do", err, r.src.loads)
+	}
+}
+
 func TestFollowClosesTheGapOnce(t *testing.T) {
 	ctx := context.Background()
-	r := newRig(t, newSource(5), newStore(), newLock(), nil)
+	lock := newLock()
+	r := newRig(t, newSource(5), newStore(), lock, nil)
 	r.mustWarm(warmer.Request{})
 	config := snapshot.DefaultCacheConfig()
 	r.src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 3 })
 	at, _ := r.src.Position(ctx)
 	for range 3 {
+		asks := r.st.asks
 		tags, err := r.Follow(ctx, config, at, "test")
 		if err != nil || tags[snapshot.Channels] != r.st.head.Tags[snapshot.Channels] {
 			t.Fatalf("Follow() = %v, %v; want the head's %v", tags, err, r.st.head.Tags)
+		}
+		if asks = r.st.asks - asks; asks != 1 {
+			t.Errorf("Redis was asked %d times how far it is, want once", asks)
 		}
 	}
 	if r.src.loads != 2 {
 		t.Errorf("%d loads, want one for the change", r.src.loads)
 	}
+
+	r.src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 7 })
+	at, _ = r.src.Position(ctx)
+	newRig(t, r.src, r.st, lock, nil).mustWarm(warmer.Request{})
+	tags, err := r.Follow(ctx, config, at, "test")
+	if err != nil || tags[snapshot.Channels] != r.st.head.Tags[snapshot.Channels] || r.src.loads != 3 {
+		t.Errorf("Follow() = %v, %v after %d loads; want the head's %v, which another process published", tags, err, r.src.loads, r.st.head.Tags)
+	}
+	r.src.loads = 2
 
 	config.SmartInvalidation.AutoInvalidateOnUpdate = false
 	r.src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 4 })
