@@ -40,11 +40,11 @@ func (p pools) Pool(model string, w snapshot.Wire) (router.Pool, error) {
 func Compile(lb *balancer.Balancer) func(prev any, v *replica.View) (any, error) {
 	return func(prev any, v *replica.View) (any, error) {
 		was, _ := prev.(*routing)
-		if was == nil {
-			was = &routing{}
-		}
-		if was.rules == nil {
+		switch {
+		case was == nil && lb.Empty():
 			return compileFirst(lb, v)
+		case was == nil:
+			was = &routing{}
 		}
 		rules, err := router.Compile(v.Rules, v.Channels, was.rules)
 		if err != nil {
@@ -55,7 +55,7 @@ func Compile(lb *balancer.Balancer) func(prev any, v *replica.View) (any, error)
 }
 
 // compileFirst makes both at once. Should the rules fail, the balancer has followed
-// channels that no view serves; there is no view before that would still need it.
+// channels that no view serves, and no other view needs it for its own.
 func compileFirst(lb *balancer.Balancer, v *replica.View) (any, error) {
 	var err error
 	out := &routing{}

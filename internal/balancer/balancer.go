@@ -123,6 +123,13 @@ func (b *Balancer) States() []State {
 
 func byChannel(a, b State) int { return cmp.Compare(a.ID, b.ID) }
 
+// Empty reports whether no table was compiled yet.
+func (b *Balancer) Empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.newest == nil
+}
+
 // drop forgets a channel that is gone and has nothing in flight any more.
 func (b *Balancer) drop(c *channel) {
 	b.mu.Lock()

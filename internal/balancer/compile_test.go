@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -315,7 +316,8 @@ func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 }
 
 // TestManyChannelsAtOnce compiles as many as several goroutines share, each of them
-// changed, gone or new in the next view, and compares with what one at a time gives.
+// changed, gone or new in the next view, and compares with what a thousand at a time
+// give. Some rest, and no longer once they have another address.
 func TestManyChannelsAtOnce(t *testing.T) {
 	const n = 12_000
 	b, one := newBalancer(t, balancer.Options{}), newBalancer(t, balancer.Options{})
@@ -330,47 +332,64 @@ func TestManyChannelsAtOnce(t *testing.T) {
 			}
 		}
 	}
+	some := []string{"own-0", "own-70", "own-119"}
 	var table, small *balancer.Table
+	before := catalog{}
 	for _, c := range views {
-		table = b.Compile(table, c.records())
-		built := catalog{}
-		if small != nil {
-			maps.Copy(built, views[0])
-		}
-		ids := slices.Sorted(maps.Keys(views[0].with(slices.Collect(maps.Values(views[1]))...)))
-		recs := built.records()
-		for part := range slices.Chunk(ids, 1000) {
-			next, gone := map[string]*snapshot.Channel{}, []string(nil)
-			for _, id := range part {
-				if ch := c[id]; ch != nil {
-					next[id] = ch
-				} else {
-					gone = append(gone, id)
-				}
-			}
-			recs = recs.With(next, gone)
-			small = one.Compile(small, recs)
-		}
-		for _, model := range append(allModels, "own-0", "own-70", "own-119") {
-			var lists [2][]snapshot.RouteCandidate
-			for i, of := range []*balancer.Table{small, table} {
-				p, err := of.Pool(model, snapshot.WireOpenAI)
-				if err != nil {
-					t.Fatal(err)
-				}
-				lists[i] = p.Candidates("one")
-			}
-			if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
-				t.Fatalf("the channels of %s at once and in portions differ:\n%s", model, diff)
-			}
-			if want, _ := expected(c, model, snapshot.WireOpenAI); len(lists[1]) != len(want) {
-				t.Fatalf("%d channels for %s, want %d", len(lists[1]), model, len(want))
-			}
-		}
+		table, small = b.Compile(table, c.records()), inPortions(one, small, before, c)
+		before = c
 		if diff := cmp.Diff(one.States(), b.States()); diff != "" {
 			t.Fatalf("what is remembered differs:\n%s", diff)
 		}
+		if resting := b.Resting(); len(resting) > 0 {
+			t.Fatalf("%v rest, and have another address now", resting)
+		}
+		for _, model := range append(some, allModels...) {
+			pools := []*balancer.Pool{poolFor(t, small, model), poolFor(t, table, model)}
+			if diff := cmp.Diff(pools[0].Candidates("one"), pools[1].Candidates("one")); diff != "" {
+				t.Fatalf("the channels of %s at once and in portions differ:\n%s", model, diff)
+			}
+			if want, _ := expected(c, model, snapshot.WireOpenAI); len(pools[1].Candidates("")) != len(want) {
+				t.Fatalf("%d channels for %s, want %d", len(pools[1].Candidates("")), model, len(want))
+			}
+		}
+		for _, model := range some {
+			for _, p := range []*balancer.Pool{poolFor(t, small, model), poolFor(t, table, model)} {
+				for _, got := range p.Candidates("") {
+					pick, _ := p.Take(got.ID)
+					pick.Done(snapshot.Throttled, time.Hour)
+				}
+			}
+		}
 	}
+}
+
+func poolFor(t *testing.T, table *balancer.Table, model string) *balancer.Pool {
+	t.Helper()
+	p, err := table.Pool(model, snapshot.WireOpenAI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// inPortions follows the way from one view to the next, a thousand ids at a time.
+func inPortions(b *balancer.Balancer, table *balancer.Table, from, to catalog) *balancer.Table {
+	recs, all := from.records(), maps.Clone(from)
+	maps.Copy(all, to)
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(all)), 1000) {
+		next, gone := map[string]*snapshot.Channel{}, []string(nil)
+		for _, id := range part {
+			if ch := to[id]; ch != nil {
+				next[id] = ch
+			} else {
+				gone = append(gone, id)
+			}
+		}
+		recs = recs.With(next, gone)
+		table = b.Compile(table, recs)
+	}
+	return table
 }
 
 func TestAStrategyThatIsNotKnownIsRefused(t *testing.T) {

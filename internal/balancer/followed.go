@@ -11,7 +11,8 @@ import (
 )
 
 // followed is what changes of channels mean for the pools, and for what is
-// remembered of channels.
+// remembered of channels. It is made and used while b.mu is held; the roster stands
+// still meanwhile.
 type followed struct {
 	b *Balancer
 	moves

@@ -18,7 +18,7 @@ type roster struct {
 // moves are channels that come to a roster and leave it.
 type moves struct {
 	late []*channel // to be among them
-	left []*channel // of all; gone from the table
+	left []*channel // of the roster's; gone from the table
 }
 
 // inRoster compares a channel's stripe and id with those of c.

@@ -117,15 +117,19 @@ func TestRecordsAreAMap(t *testing.T) {
 // share.
 func TestManyRecordsAreLaidOutByAllCores(t *testing.T) {
 	const n = 30_000
-	plain := make(map[string]int, n)
-	for i := range n {
-		plain[fmt.Sprint("record-", i)] = i
+	plain, listed := make(map[string]int, n), func(yield func(string, int) bool) {
+		for i := range n {
+			if !yield(fmt.Sprint("record-", i), i) {
+				return
+			}
+		}
 	}
+	maps.Insert(plain, listed)
+	few := snapshot.NewRecords(map[string]int{"record-0": -1, "gone": -2})
 	for name, recs := range map[string]*snapshot.Records[int]{
-		"of a map":     snapshot.NewRecords(plain),
-		"of a list":    snapshot.RecordsOf(n, maps.All(plain)),
-		"of all added": snapshot.NewRecords(map[string]int{}).With(plain, nil),
-		"of one more":  snapshot.NewRecords(map[string]int{"record-0": -1}).With(plain, nil),
+		"of a list":        snapshot.RecordsOf(n, listed),
+		"added to none":    snapshot.NewRecords(map[string]int{}).With(plain, nil),
+		"in place of some": few.With(plain, []string{"gone", "record-0", "record-1"}),
 	} {
 		if got := maps.Collect(recs.All()); recs.Len() != n || !maps.Equal(got, plain) {
 			t.Errorf("%s: Len() = %d, All() yields %d records; want %d, as they were given", name, recs.Len(), len(got), n)
@@ -135,6 +139,9 @@ func TestManyRecordsAreLaidOutByAllCores(t *testing.T) {
 				t.Fatalf("%s: Get(%q) = %d, %v, want %d", name, id, got, ok, want)
 			}
 		}
+	}
+	if few.Len() != 2 || few.At("record-0") != -1 || few.At("gone") != -2 {
+		t.Errorf("those before have become %v", maps.Collect(few.All()))
 	}
 }
 

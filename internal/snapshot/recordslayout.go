@@ -28,12 +28,12 @@ func gather[V comparable](n int, all iter.Seq2[string, V], last func(*chunk[V]))
 	parallel.Each(len(flat), idPortion, func() func(int) {
 		return func(i int) { hashes[i] = hashID(flat[i].id) }
 	})
-	ends, order := r.byChunk(hashes)
+	begin, order := r.byChunk(hashes)
 	parallel.Each(len(r.chunks), chunkPortion, func() func(int) {
 		return func(i int) {
 			c := new(chunk[V])
 			r.chunks[i] = c
-			r.fill(flat, hashes, order[ends[i]:ends[i+1]])
+			r.fill(flat, hashes, order[begin[i]:begin[i+1]])
 			last(c)
 		}
 	})

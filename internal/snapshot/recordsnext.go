@@ -12,7 +12,7 @@ import (
 //
 //	cost  1 µs and 2 KiB for each record, and the list of chunks: 4 KiB at 100,000
 //	      records. Beyond a third more, or below a sixth, everything is laid out
-//	      anew, as by NewRecords
+//	      anew, at the cost of RecordsOf
 func (r *Records[V]) With(set map[string]V, removed []string) *Records[V] {
 	if r.Len() == 0 {
 		return NewRecords(set)
@@ -26,7 +26,8 @@ func (r *Records[V]) with(n int, set iter.Seq2[string, V], removed []string) *Re
 		return gather(n, set, asItIs)
 	}
 	if n > crowded<<r.width { // one by one they would fill buckets that are laid out anew all the same
-		all := maps.Collect(r.All())
+		all := make(map[string]V, r.Len()+n)
+		maps.Insert(all, r.All())
 		for _, id := range removed {
 			delete(all, id)
 		}
