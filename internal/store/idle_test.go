@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,9 @@ func TestABurstLeavesFewConnections(t *testing.T) {
 	})
 	wg.Wait()
 	testkit.Eventually(t, 5*time.Second, "what the burst needed is closed", func() error {
-		if n := open(); n > 4 {
+		// go-redis counts what is idle before it adds to it: those that come back at
+		// once may be a few more.
+		if n := open(); n > 4+runtime.GOMAXPROCS(0) {
 			return fmt.Errorf("%d connections are kept", n)
 		}
 		return nil

@@ -39,14 +39,9 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 	if !c.Enabled || !c.SmartInvalidation.Enabled {
 		return nil, nil
 	}
-	standings, err := w.before(c, at), error(nil)
-	if standings == nil {
-		if _, standings, err = w.st.Standings(ctx, catalogKinds); err != nil {
-			return nil, err
-		}
-		if at, err = w.again(ctx, standings, at); err != nil {
-			return nil, err
-		}
+	standings, at, err := w.stand(ctx, c, at)
+	if err != nil {
+		return nil, err
 	}
 	tags, late := tagsOf(standings, at.Revisions), behind(c, standings, at)
 	if len(late) == 0 {
@@ -77,6 +72,19 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 		}
 	}
 	return tags, nil
+}
+
+// stand returns where Redis is, and where the source is by now if Redis is beyond at.
+func (w *Warmer) stand(ctx context.Context, c snapshot.CacheConfig, at Position) (map[snapshot.Kind]snapshot.Standing, Position, error) {
+	if known := w.before(c, at); known != nil {
+		return known, at, nil
+	}
+	_, standings, err := w.st.Standings(ctx, catalogKinds)
+	if err != nil {
+		return nil, at, err
+	}
+	at, err = w.again(ctx, standings, at)
+	return standings, at, err
 }
 
 // before is where this process knows Redis to have been, if that is before at in
