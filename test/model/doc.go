@@ -34,6 +34,8 @@
 // be invalid, one head for each view, no publication without the lock or for
 // another head, no version twice, no receipt that lies. At the end everything is
 // mended, and within 80 s all replicas, Redis and the source have to be equal.
+// Every second run begins with a scene, a moment on which a guard depends and that
+// chance seldom finds; half of these go to their end without chance.
 //
 //	go test ./test/model -v | grep figure:                  the short form
 //	scripts/chaos --minutes 60 --seed 7 ./test/model        the long form
