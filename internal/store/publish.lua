@@ -15,7 +15,7 @@
 --            others       kinds that are not of the request, is at these tags
 --            kinds[]      name, mode, expect, tag, base, version, digest, count,
 --                         bytes, lineage, revision, schema, quarantined, had,
---                         sets, removes, entryBytes, unpin, replace
+--                         from, sets, removes, entryBytes, unpin, replace
 --          numbers are decimal strings; mode is one of
 --            touch  nothing differs: only verifiedAt and revision move
 --            retag  the content stays, a new version says it is current again
@@ -34,7 +34,7 @@
 --   {"lineage", kind, lineage, revision}  Redis holds another lineage, and it is
 --                         not to be replaced
 --   {"pinned", kind}      an operator holds the kind
---   {"damaged", kind}     a key has the wrong type or size: replace it whole
+--   {"damaged", kind}     a key has the wrong type, size or content: replace it whole
 --   {"stage", kind}       the staged hash is not complete any more
 -- A bell that may not be rung (an ACL without PUBLISH) fails nothing: the look
 -- of every replica finds the new head.
@@ -78,7 +78,7 @@ end
 local metas, seen, another = {}, false, req.incarnation == ''
 for i, k in ipairs(req.kinds) do
   local _, meta = keysOf(i)
-  metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision', 'version')
+  metas[i] = redis.pcall('HMGET', meta, 'attempt', 'lineage', 'revision', 'version', 'digest')
   if metas[i].err then
     if k.mode ~= 'whole' then return {'damaged', k.name} end
     metas[i] = {}
@@ -134,6 +134,9 @@ for i, k in ipairs(req.kinds) do
       end
     end
     if k.mode == 'delta' or k.mode == 'retag' then
+      -- The head may be the one that was seen, and the copy that was pulled after it
+      -- another data set's: Redis was flushed meanwhile, and its old data came back.
+      if metas[i][5] ~= k.from then return {'damaged', k.name} end
       if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end
     elseif tonumber(k.count) > 0 and redis.pcall('HLEN', stage) ~= tonumber(k.count) then
       return {'stage', k.name}

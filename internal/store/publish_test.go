@@ -134,6 +134,11 @@ func TestLatecomersChangeNothing(t *testing.T) {
 			f.raw.HDel(ctx, f.keys.Snapshot(snapshot.Channels), "a")
 			return f.publication(base, set(2, "b"))
 		}, snapshot.ErrInvalid},
+		{"it was made from another copy", func(f *fixture, base *snapshot.Snapshot) snapshot.Publication {
+			other := *base
+			other.Set = set(9, "a", "b")
+			return f.publication(&other, set(2, "a", "b"))
+		}, snapshot.ErrInvalid},
 		{"snapshot is of another type", func(f *fixture, base *snapshot.Snapshot) snapshot.Publication {
 			f.raw.Set(ctx, f.keys.Snapshot(snapshot.Channels), "x", 0)
 			return f.publication(base, set(2, "b"))

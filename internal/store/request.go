@@ -50,6 +50,7 @@ type requestKind struct {
 	Schema      string        `json:"schema,omitempty"`
 	Quarantined string        `json:"quarantined"`
 	Had         string        `json:"had,omitempty"`
+	From        string        `json:"from,omitempty"`
 	Sets        string        `json:"sets"`
 	Removes     string        `json:"removes"`
 	EntryBytes  string        `json:"entryBytes,omitempty"`
@@ -158,7 +159,7 @@ func (k *requestKind) describe(m snapshot.Meta, base *snapshot.Snapshot) {
 	k.Tag, k.Version, k.Digest = m.Tag(), strconv.FormatUint(m.Version, 10), m.Digest.String()
 	k.Count, k.Bytes, k.Schema = strconv.Itoa(m.Count), strconv.Itoa(m.Bytes), strconv.Itoa(m.Schema)
 	if base != nil {
-		k.Base = base.Tag
+		k.Base, k.From = base.Tag, base.Set.Digest().String()
 	}
 }
 

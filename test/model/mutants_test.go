@@ -37,6 +37,7 @@ var mutants = []mutant{
 	{"version", "a version that was used before", []edit{{publishLua, "        if n >= tonumber(k.version) then", "        if false then"}}},
 	{"pin", "a warm against an operator's will", []edit{{publishLua, "    if k.unpin ~= '1' and redis.call('TYPE', pin)['ok'] == 'hash' then", "    if false then"}}},
 	{"size", "a change onto a snapshot that lost its records", []edit{{publishLua, "      if redis.pcall('HLEN', snapshot) ~= tonumber(k.had) then return {'damaged', k.name} end\n", "\n"}}},
+	{"from", "a change onto another copy than the one it was made from", []edit{{publishLua, "      if metas[i][5] ~= k.from then return {'damaged', k.name} end\n", "\n"}}},
 	{"meta", "a touch of a meta that is gone", []edit{{publishLua, "  if k.mode == 'touch' and not metas[i][4] then", "  if false then"}}},
 	{"stage", "a staged set that is not complete", []edit{{publishLua, "redis.pcall('HLEN', stage) ~= tonumber(k.count) then", "false then"}}},
 	{"new lineage", "content of a new lineage under an old tag", []edit{

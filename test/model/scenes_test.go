@@ -16,7 +16,7 @@ var scenes = []func(*sim){
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
 	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
 	(*sim).copyOfTheOldMaster, (*sim).invalidWhileTheSourceIsRead, (*sim).sameTagOfAnotherSource,
-	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis,
+	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis, (*sim).copyOfAnotherDataSet,
 }
 
 // begin plays a scene in every second run. It reports whether chance is to go on
@@ -63,13 +63,18 @@ func (s *sim) drive(done func() bool, who ...*process) {
 
 // driveRedis is drive for what p asks of Redis alone.
 func (s *sim) driveRedis(done func() bool, p *process) {
+	s.driveOnly(done, func(g *gate) bool { return g.p == p && g.what == toRedis })
+}
+
+// driveOnly is drive for some calls.
+func (s *sim) driveOnly(done func() bool, some func(*gate) bool) {
 	for range 100 {
 		if done() {
 			return
 		}
 		s.steps++
 		open, _ := s.open()
-		i := slices.IndexFunc(open, func(g *gate) bool { return g.p == p && g.what == toRedis })
+		i := slices.IndexFunc(open, some)
 		if i < 0 {
 			s.pass(time.Millisecond)
 			continue
@@ -385,4 +390,26 @@ func (s *sim) startPastRedis() {
 	s.master.down = false
 	s.warm(p, false, snapshot.Kinds)
 	s.drive(s.answered, p)
+}
+
+// copyOfAnotherDataSet has a warm read the head, compare with a copy that Redis has
+// after a flush, and publish when the old data is back, with the old head and lock.
+func (s *sim) copyOfAnotherDataSet() {
+	s.restart(s.procs[0], false) // it has no copy of its own
+	p, other := s.procs[0], s.procs[1]
+	begun := func() string { return text(s.master.data.command([]string{"hget", keys.Stats(), "loads"})) }
+	pulls := func(g *gate) bool { return g.what == toRedis && g.cmds[0][0] == "multi" }
+	rules, was := snapshot.RoutingRules.Index(), begun()
+	s.source.change(2)
+	s.warm(p, false, []snapshot.Kind{snapshot.RoutingRules})
+	s.driveOnly(func() bool { return begun() != was }, func(g *gate) bool { return g.p == p && !pulls(g) })
+	old := s.master.data.clone()
+	s.flush()
+	s.warm(other, false, snapshot.Kinds)
+	s.drive(func() bool { _, now := headOf(s.master.data); return now[rules].HasContent() }, other)
+	s.drive(s.awaits(p, s.publishes), p)
+	s.tell("old data restored", "", nil)
+	old.bell, s.master.data = s.master.data.bell, old
+	s.referee.lost()
+	s.drive(func() bool { return !s.awaits(p, s.publishes)() }, p)
 }
