@@ -111,6 +111,7 @@ var mutants = []mutant{
 		{"replica/book.go", "\treturn missing\n}", "\treturn idle\n}"},
 	}},
 	{"deadline", "a holder that goes on after its lease", []edit{{"lease/hold.go", "\t\th.lose(\"its time ran out before Redis answered a refresh\", false)\n", "\n"}}},
+	{"persist", "a snapshot that expires as its stage did", []edit{{publishLua, "      redis.call('PERSIST', snapshot)\n", "\n"}}},
 }
 
 // overlay writes the files of a mutant and what the go command has to know.
