@@ -89,3 +89,38 @@ func TestOnlyWhatChangedIsRead(t *testing.T) {
 		})
 	}
 }
+
+// TestALoadThatNoGuardSawIsNotBuiltUpon has a replica get ahead of the first load of
+// its process, which begins anew then, and has lost rows: the next one reads all.
+func TestALoadThatNoGuardSawIsNotBuiltUpon(t *testing.T) {
+	src, st, lock := newSource(5), newStore(), newLock()
+	newRig(t, src, st, lock, nil).mustWarm(warmer.Request{})
+	serving := fakeServing{}
+	for _, kind := range snapshot.Kinds {
+		serving[kind] = st.snaps[kind]
+	}
+	rules := src.catalog.Rules
+	src.edit(func(c *snapshot.Catalog) { c.Rules = nil })
+	src.hold, src.loading = make(chan struct{}), make(chan struct{}, 2)
+	r := newRig(t, src, st, lock, serving)
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.warm(warmer.Request{})
+		done <- err
+	}()
+	<-src.loading
+	src.edit(func(c *snapshot.Catalog) { c.Rules = rules })
+	ahead := *serving[snapshot.Channels]
+	ahead.Meta.Order.Revision = src.catalog.Revisions[snapshot.Channels]
+	serving[snapshot.Channels] = &ahead
+	close(src.hold)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if src.loads != 3 || src.parts != 0 {
+		t.Errorf("%d loads, %d of them of what changed; want 3, and none", src.loads, src.parts)
+	}
+	if n := st.snaps[snapshot.RoutingRules].Set.Len(); n != len(rules) {
+		t.Errorf("%d rules are published, the source has %d", n, len(rules))
+	}
+}

@@ -74,11 +74,11 @@ func (r *run) once(ctx context.Context, held string) error {
 		return err
 	}
 	changes, refused, err := r.judge(ctx, head, bases, catalog, candidates)
+	if catalog.Since == nil && (err != nil || !r.vouched(refused, bases)) {
+		r.w.rows.Forget()
+	}
 	if err != nil {
 		return err
-	}
-	if catalog.Since == nil && !r.vouched(refused, bases) {
-		r.w.rows.Forget()
 	}
 	if len(changes) > 0 {
 		err = r.publish(ctx, snapshot.Publication{

@@ -344,6 +344,7 @@ func (s *sim) invalidatedAgain() {
 // anotherHistory warms a change, goes back to before it and makes two others: the
 // list of changes has as many entries then as if there had been one more.
 func (s *sim) anotherHistory() {
+	s.source.misses = false // as in every run whose source goes back
 	p, _ := s.follower()
 	s.some(p)
 	s.source.restore(0)
@@ -364,6 +365,7 @@ func (s *sim) sameTagOfAnotherSource() {
 // orderAtAReplicaAlone has the source go back after Redis has lost the rules, and
 // what knew how far they were: one process alone still does.
 func (s *sim) orderAtAReplicaAlone() {
+	s.source.misses = false // as in every run whose source goes back
 	s.source.change(2)
 	s.warm(s.procs[0], false, snapshot.Kinds)
 	if !s.calm() {
