@@ -55,7 +55,8 @@ func Compile(lb *balancer.Balancer) func(prev any, v *replica.View) (any, error)
 }
 
 // compileFirst makes both at once. Should the rules fail, the balancer has followed
-// channels that no view serves, and no other view needs it for its own.
+// channels that no view serves. That is why nothing may have been compiled yet: beside
+// a view in service, reads in pass-through compile one that has none before it, too.
 func compileFirst(lb *balancer.Balancer, v *replica.View) (any, error) {
 	var err error
 	out := &routing{}

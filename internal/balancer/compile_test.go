@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -320,6 +321,7 @@ func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 // give. Some rest, and no longer once they have another address.
 func TestManyChannelsAtOnce(t *testing.T) {
 	const n = 12_000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // goroutines share it on any machine
 	b, one := newBalancer(t, balancer.Options{}), newBalancer(t, balancer.Options{})
 	views := []catalog{{}, {}}
 	for i := range n {

@@ -44,7 +44,8 @@ func (s *Store) Standings(ctx context.Context, kinds []snapshot.Kind) (snapshot.
 // where Redis gave none; BeginLoad says why.
 //
 //	errors  snapshot.ErrUnavailable  Redis did not say how far it is
-//	cost    that of Standings and one command more, which writes
+//	cost    that of Standings and one command more, which writes. A number that could
+//	        not be had, or that a pull made too old, is a round trip of its own
 func (s *Store) Begin(ctx context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, int64, error) {
 	return s.standings(ctx, kinds, true)
 }
@@ -85,9 +86,9 @@ func (s *Store) standings(ctx context.Context, kinds []snapshot.Kind, begins boo
 	return h, out, n, nil
 }
 
-// failed returns why the reads of a pipeline with that error cannot be used, or nil.
-// The error may be that of the command apart, which may be nil, or of none of them:
-// where a connection is turned down when it says hello, go-redis tells no command.
+// failed returns why the reads of a pipeline cannot be used, or nil. The pipeline's
+// own error, err, may be that of a command apart from them, if there is one, or of no
+// command: where a connection is turned down when it says hello, go-redis tells none.
 func failed(err error, reads []redis.Cmder, apart *redis.Cmd) error {
 	told := apart != nil && apart.Err() != nil
 	for _, cmd := range reads {

@@ -18,7 +18,7 @@ import (
 //	errors  snapshot.ErrLeaseLost    the lock is not ours any more
 //	        snapshot.ErrStale        the head moved, or Redis has something newer
 //	        snapshot.ErrPinned       an operator holds a kind
-//	        snapshot.ErrInvalid      what stands in Redis is damaged: publish again without Base
+//	        snapshot.ErrInvalid      what stands in Redis is damaged, or not Base: publish again without one
 //	        snapshot.ErrUnavailable  Redis failed; the call may be repeated
 //	cost    one round trip; a large set is staged before, in pipelines of 100 records
 func (s *Store) Publish(ctx context.Context, p snapshot.Publication) (*snapshot.Published, error) {

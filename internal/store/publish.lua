@@ -16,7 +16,8 @@
 --            kinds[]      name, mode, expect, tag, base, version, digest, count,
 --                         bytes, lineage, revision, schema, quarantined, had,
 --                         from, sets, removes, entryBytes, unpin, replace
---          numbers are decimal strings; mode is one of
+--          from is the digest of the copy that a difference was made from, as
+--          meta has it; numbers are decimal strings; mode is one of
 --            touch  nothing differs: only verifiedAt and revision move
 --            retag  the content stays, a new version says it is current again
 --            delta  set and remove the records that follow

@@ -133,7 +133,6 @@ type fakeStore struct {
 	pubs     []snapshot.Publication
 	live     []snapshot.ReplicaInfo
 	lists    int    // how often they were listed
-	asks     int    // how often it was asked how far it is
 	noNumber bool   // Begin numbers no load
 	noLoads  error  // of BeginLoad
 	before   func() // runs before a publication is judged
@@ -256,7 +255,6 @@ func (s *fakeStore) Replicas(context.Context) ([]snapshot.ReplicaInfo, error) {
 func (s *fakeStore) Standings(_ context.Context, kinds []snapshot.Kind) (snapshot.Head, map[snapshot.Kind]snapshot.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asks++
 	out := map[snapshot.Kind]snapshot.Standing{}
 	for _, kind := range kinds {
 		st := snapshot.Standing{Tag: s.head.Tags[kind], Load: s.byLoad[kind]}

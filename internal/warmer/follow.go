@@ -33,14 +33,16 @@ func reached(at map[snapshot.Kind]snapshot.Order) func(map[snapshot.Kind]snapsho
 // A source that went back is not followed but loaded, for the guards to judge.
 //
 //	errors  those of Warm; Held tells when the source stands where it was refused
-//	cost    one pipeline when Redis is there already, else one warm, shared, which
-//	        finds out whether Redis is further than what is known here
+//	cost    one pipeline when Redis is there already, else one warm, shared
 func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position, reason string) (map[snapshot.Kind]snapshot.Tag, error) {
 	if !c.Enabled || !c.SmartInvalidation.Enabled {
 		return nil, nil
 	}
-	standings, at, err := w.stand(ctx, c, at)
+	_, standings, err := w.st.Standings(ctx, catalogKinds)
 	if err != nil {
+		return nil, err
+	}
+	if at, err = w.again(ctx, standings, at); err != nil {
 		return nil, err
 	}
 	tags, late := tagsOf(standings, at.Revisions), behind(c, standings, at)
@@ -72,37 +74,6 @@ func (w *Warmer) Follow(ctx context.Context, c snapshot.CacheConfig, at Position
 		}
 	}
 	return tags, nil
-}
-
-// stand returns where Redis is, and where the source is by now if Redis is beyond at.
-func (w *Warmer) stand(ctx context.Context, c snapshot.CacheConfig, at Position) (map[snapshot.Kind]snapshot.Standing, Position, error) {
-	if known := w.before(c, at); known != nil {
-		return known, at, nil
-	}
-	_, standings, err := w.st.Standings(ctx, catalogKinds)
-	if err != nil {
-		return nil, at, err
-	}
-	at, err = w.again(ctx, standings, at)
-	return standings, at, err
-}
-
-// before is where this process knows Redis to have been, if that is before at in
-// every kind of it, of the same lineage, and all that is to be done is a warm; else
-// nil. A write mostly finds it so, and need not ask.
-func (w *Warmer) before(c snapshot.CacheConfig, at Position) map[snapshot.Kind]snapshot.Standing {
-	if len(at.Revisions) == 0 || !c.SmartInvalidation.AutoInvalidateOnUpdate {
-		return nil
-	}
-	out := make(map[snapshot.Kind]snapshot.Standing, len(at.Revisions))
-	for kind, revision := range at.Revisions {
-		known := w.newestKnown(kind, "")
-		if known == nil || !c.Warms(kind) || known.Meta.Order.Lineage != at.Lineage || known.Meta.Order.Revision >= revision {
-			return nil
-		}
-		out[kind] = snapshot.Standing{Order: known.Meta.Order}
-	}
-	return out
 }
 
 // mark invalidates kinds, if there are any, and notes their new tags.

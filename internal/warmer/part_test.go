@@ -91,7 +91,7 @@ func TestOnlyWhatChangedIsRead(t *testing.T) {
 }
 
 // TestALoadThatNoGuardSawIsNotBuiltUpon has a replica get ahead of the first load of
-// its process, which begins anew then, and has lost rows: the next one reads all.
+// its process, which has lost rows: the warm begins anew, and reads all again.
 func TestALoadThatNoGuardSawIsNotBuiltUpon(t *testing.T) {
 	src, st, lock := newSource(5), newStore(), newLock()
 	newRig(t, src, st, lock, nil).mustWarm(warmer.Request{})

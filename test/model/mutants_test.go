@@ -72,7 +72,7 @@ var mutants = []mutant{
 		"snapshot/changes.go", " || entries[0].Mark != from.Mark {", " {",
 	}}},
 	{"rows", "changes on top of a read that no guard judged", []edit{{
-		"warmer/run.go", "catalog.Since == nil && (err != nil || !r.vouched(refused, bases))", "len(refused) > 0",
+		"warmer/run.go", "if err != nil || (catalog.Since == nil && !r.vouched(refused, bases)) {", "if len(refused) > 0 {",
 	}}},
 	{"base", "a difference from another state than the one in Redis", []edit{{
 		"snapshot/assemble.go", "case c.from != nil && same(had, c.from):", "case c.from != nil && had != nil:",
