@@ -366,15 +366,6 @@ func TestManyChannelsAtOnce(t *testing.T) {
 	}
 }
 
-func poolFor(t *testing.T, table *balancer.Table, model string) *balancer.Pool {
-	t.Helper()
-	p, err := table.Pool(model, snapshot.WireOpenAI)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // inPortions follows the way from one view to the next, a thousand ids at a time.
 func inPortions(b *balancer.Balancer, table *balancer.Table, from, to catalog) *balancer.Table {
 	recs, all := from.records(), maps.Clone(from)

@@ -98,6 +98,11 @@ func pool(tb testing.TB, b *balancer.Balancer, c catalog) *balancer.Pool {
 
 func poolOf(tb testing.TB, t *balancer.Table) *balancer.Pool {
 	tb.Helper()
+	return poolFor(tb, t, model)
+}
+
+func poolFor(tb testing.TB, t *balancer.Table, model string) *balancer.Pool {
+	tb.Helper()
 	p, err := t.Pool(model, snapshot.WireOpenAI)
 	if err != nil {
 		tb.Fatal(err)
