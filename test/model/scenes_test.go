@@ -45,20 +45,7 @@ func (s *sim) calm() bool {
 // drive lets happen in its order what these processes ask for, or all if none is
 // named, until done.
 func (s *sim) drive(done func() bool, who ...*process) {
-	for range 300 {
-		if done() {
-			return
-		}
-		s.steps++
-		open, _ := s.open()
-		i := slices.IndexFunc(open, func(g *gate) bool { return len(who) == 0 || slices.Contains(who, g.p) })
-		if i < 0 {
-			s.pass(time.Millisecond)
-			continue
-		}
-		s.through(open[i])
-		s.tell("answered", "", open[i])
-	}
+	s.driveOnly(done, func(g *gate) bool { return len(who) == 0 || slices.Contains(who, g.p) })
 }
 
 // driveRedis is drive for what p asks of Redis alone.
@@ -68,7 +55,7 @@ func (s *sim) driveRedis(done func() bool, p *process) {
 
 // driveOnly is drive for some calls.
 func (s *sim) driveOnly(done func() bool, some func(*gate) bool) {
-	for range 100 {
+	for range 300 {
 		if done() {
 			return
 		}
