@@ -39,6 +39,15 @@ func (p *Pool) Homes(session string) (fast, slow string) {
 	return t.members[t.search(d.hash, false)].id, t.members[t.nextHome(&d)].id
 }
 
+// Best returns the best of some channels' votes, each of that weight.
+func Best(weight uint64, votes ...uint64) uint64 {
+	b := none
+	for _, v := range votes {
+		b.offer(v, weight)
+	}
+	return b.v
+}
+
 // SortedByID returns ids in the order of a pool's members.
 func SortedByID(ids []string) []string {
 	members := make([]member, len(ids))

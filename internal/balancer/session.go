@@ -1,13 +1,16 @@
 package balancer
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // Sessions are spread by weighted rendezvous hashing: each channel has a score
 // for a session, which depends on nothing but their hashes and its weight, and
 // the best score wins. So a channel that goes or comes changes no order among
 // the others. A score is -log(u)/weight for a u between 0 and 1 made of the
 // hashes, and the least wins: that one is a channel's with the probability of
-// its share of all weights. All numbers are whole ones, because results of
+// its share of all weights. Logarithms are whole numbers, because those of
 // floating point may differ between processors.
 
 // placeBits are the low bits of a vote, which hold the place of its channel: the
@@ -18,10 +21,11 @@ const (
 )
 
 // vote makes a random-looking number of a session's and a channel's hash, and
-// puts the channel's place in its tier, or in its run, below it.
+// puts the channel's place in its tier, or in its run, below it. The upper bits of
+// a product depend on all bits of both, and hashes have no pattern that it could
+// carry on.
 func vote(session, channel, place uint64) uint64 {
-	hi, lo := bits.Mul64(session, channel)
-	return (hi^lo)&^placeMask | place
+	return session*channel&^placeMask | place
 }
 
 // Precision of logarithms: logStep bits of the number choose a line of the
@@ -65,26 +69,36 @@ func distance(v uint64) uint64 {
 	return uint64(zeros+1)<<logBits - low - (high-low)*part>>32
 }
 
-// score of a channel for a session.
-type score struct{ distance, weight, v uint64 }
-
-// beats orders scores; those that are equal in all are decided by place.
-func (s score) beats(o score) bool {
-	// Neither product passes 64 bits: a distance has 33 at most, a weight 31.
-	if x, y := s.distance*o.weight, o.distance*s.weight; x != y {
-		return x < y
-	}
-	return s.v > o.v
+// score of a channel for a session; the least is the best. One division is rounded
+// alike by all processors.
+func score(v, weight uint64) float64 {
+	return float64(int64(distance(v))) / float64(int64(weight))
 }
 
-// margin is far more than what rounding can change in a distance.
-const margin = 1024
+// best is the best score so far, and whose vote has it. Those who have the same are
+// decided by their votes, and so by place if these are the same, too.
+type best struct {
+	score float64
+	v     uint64
+}
 
-// slope says who has no chance against s: a channel whose v is further below
-// 2^64 than slope * weight + margin, in units of 2^32.
-func (s score) slope() float64 {
-	const perUnit = (1 << 32) * 0.6931471805599453 / (1 << logBits) // -log2(u) is at least (1-u)/ln 2
-	return 1.0001 * perUnit * float64(s.distance) / float64(s.weight)
+// none is worse than any score.
+var none = best{score: math.Inf(1)}
+
+func (b *best) offer(v, weight uint64) {
+	if s := score(v, weight); s < b.score || (s == b.score && v > b.v) {
+		*b = best{s, v}
+	}
+}
+
+// hopeless reports whether a channel of this weight with this vote cannot have a
+// better score. It spares the logarithm of most, and not of all who lose.
+func (b *best) hopeless(v, weight uint64) bool {
+	const (
+		perUnit = (1 << logBits) / ((1 << 32) * math.Ln2) // -log2(u) is at least (1-u)/ln 2
+		margin  = 1024                                    // far more than what rounding changes in a distance
+	)
+	return .9999*perUnit*float64(int64(^v>>32))-margin > b.score*float64(int64(weight))
 }
 
 // from returns where a run begins.
@@ -96,22 +110,21 @@ func (t *tier) from(k int) int {
 }
 
 // greatest returns the greatest vote of these channels; one multiplication for
-// each, and no branch. Four of them at a time, for a maximum waits for the one
-// before it.
+// each, and no branch. Two by two, for a maximum waits for the one before it.
 func greatest(session uint64, hashes []uint64) uint64 {
-	var a, b, c, d, at uint64
-	for ; len(hashes) >= 4; hashes = hashes[4:] {
-		a = max(a, vote(session, hashes[0], at))
-		b = max(b, vote(session, hashes[1], at+1))
-		c = max(c, vote(session, hashes[2], at+2))
-		d = max(d, vote(session, hashes[3], at+3))
-		at += 4
+	var even, odd uint64
+	i := 0
+	for ; i+1 < len(hashes); i += 2 {
+		even = max(even, vote(session, hashes[i], uint64(i)))
+		odd = max(odd, vote(session, hashes[i+1], uint64(i)))
 	}
-	for _, h := range hashes {
-		a = max(a, vote(session, h, at))
-		at++
+	if i < len(hashes) {
+		even = max(even, vote(session, hashes[i], uint64(i)))
 	}
-	return max(a, b, c, d)
+	if i == 0 {
+		return even
+	}
+	return max(even, odd+1)
 }
 
 // search looks at each channel for that of a session.
@@ -120,41 +133,32 @@ func (t *tier) search(session uint64, equal bool) int {
 	if equal || last == 0 {
 		return int(greatest(session, hashes) & placeMask)
 	}
-	var best score
-	var slope float64
+	b := none
 	for k := last; k >= 0; k-- {
 		from, weight := t.from(k), t.runs[k].weight
+		// Within a run the greatest vote wins.
 		v := greatest(session, hashes[from:t.runs[k].end])
-		// Within a run the greatest vote wins. Of the runs, most have lost by so
-		// much that they need no logarithm. This is only a sieve: what passes is
-		// compared in whole numbers.
-		if k < last && float64(int64(^v>>32)) > slope*float64(int64(weight))+margin {
-			continue
-		}
-		v += uint64(from)
-		if s := (score{distance(v), weight, v}); k == last || s.beats(best) {
-			best, slope = s, s.slope()
+		if !b.hopeless(v, weight) {
+			b.offer(v+uint64(from), weight)
 		}
 	}
-	return int(best.v & placeMask)
+	return int(b.v & placeMask)
 }
 
 // nextHome returns the first in the order of a session's channels that can
 // serve, or -1.
 func (t *tier) nextHome(d *draw) int {
-	var best score
-	at, k, hashes := -1, 0, t.hashes()
+	b, k, hashes := none, 0, t.hashes()
 	for i, m := range t.members {
 		if i == t.runs[k].end {
 			k++
 		}
-		if !d.can(m) {
-			continue
-		}
-		s := score{weight: d.counts(&t.runs[k]), v: vote(d.hash, hashes[i], uint64(i))}
-		if s.distance = distance(s.v); at < 0 || s.beats(best) {
-			best, at = s, i
+		if d.can(m) {
+			b.offer(vote(d.hash, hashes[i], uint64(i)), d.counts(&t.runs[k]))
 		}
 	}
-	return at
+	if b == none {
+		return -1
+	}
+	return int(b.v & placeMask)
 }

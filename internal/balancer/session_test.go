@@ -63,8 +63,8 @@ func TestEveryReplicaSendsASessionToTheSameChannel(t *testing.T) {
 // fleet that is being upgraded must not disagree.
 func TestSessionsAreWhereTheyWere(t *testing.T) {
 	c := weights(1, 2, 3, 1, 7, 7, 100)
-	want := "afdecegadgdaecacffbbeaaeceaagfdaccefcaecadabfcbgggdfdfeagfab " +
-		"gggeggggggggggggggbbggggggggggdggcefggecggggggggggggggeggfgg "
+	want := "abadaegacgffeafcgfbbeafaacbabafafacfcedfadabgcgggcdeafedgeab " +
+		"gggeggggcgfgggggggggggfggcggggggfgcgggdfaegggggggggeggeggegg "
 	got := ""
 	for _, s := range []snapshot.Strategy{snapshot.RoundRobin, snapshot.Weighted} {
 		at := homes(t, s, c, sessions(60))
@@ -204,6 +204,46 @@ func TestTheSearchOvertakesNoScore(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEqualScoresAreDecidedByTheVote has votes so close to each other that their
+// scores are the same.
+func TestEqualScoresAreDecidedByTheVote(t *testing.T) {
+	const less, more = 0xfff0_0000_0100_0007, 0xfff0_0000_0200_0003
+	if balancer.Distance(less) != balancer.Distance(more) {
+		t.Fatal("the two have different scores")
+	}
+	for _, votes := range [][]uint64{{less, more}, {more, less}} {
+		if got := balancer.Best(3, votes...); got != more {
+			t.Errorf("of %x the vote %x is the best", votes, got)
+		}
+	}
+}
+
+// TestSessionsOfOneThatGoesSpreadByWeight looks at the second in the order of
+// each session.
+func TestSessionsOfOneThatGoesSpreadByWeight(t *testing.T) {
+	c := weights(6, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+	names := sessions(5 * manySessions)
+	first := homes(t, snapshot.Weighted, c, names)
+	var chi2 float64
+	for gone, ch := range c {
+		got, all := map[string]float64{}, 0.
+		for name, id := range homes(t, snapshot.Weighted, c.without(gone), names) {
+			if first[name] == gone {
+				got[id]++
+				all++
+			}
+		}
+		for id, other := range c.without(gone) {
+			want := all * float64(other.Weight) / float64(51-ch.Weight)
+			chi2 += (got[id] - want) * (got[id] - want) / want
+		}
+	}
+	if free := 80.; chi2 > free+4*math.Sqrt(2*free) {
+		t.Errorf("sessions of a channel that goes are spread over the others with chi² %.1f for %v", chi2, free)
+	}
+	t.Logf("figure: sessions of one that goes are spread over the others with chi² %.1f, mean 80", chi2)
 }
 
 func TestASessionFailsOverToTheNextInItsOrder(t *testing.T) {
