@@ -214,8 +214,9 @@ func (a *API) createChannel(w http.ResponseWriter, r *http.Request) (written, er
 		return written{}, badValues(err)
 	}
 	w.Header().Set("Location", "/api/channels/"+url.PathEscape(c.ID))
-	tags, err := a.publish(r.Context(), at)
-	return written{status: http.StatusCreated, data: a.show(c), tags: tags, failed: err}, nil
+	done := a.publish(r.Context(), at)
+	done.status, done.data = http.StatusCreated, a.show(c)
+	return done, nil
 }
 
 func (a *API) updateChannel(_ http.ResponseWriter, r *http.Request) (written, error) {
@@ -240,8 +241,9 @@ func (a *API) updateChannel(_ http.ResponseWriter, r *http.Request) (written, er
 	if err != nil {
 		return written{}, badValues(err)
 	}
-	tags, err := a.publish(r.Context(), at)
-	return written{data: a.show(c), tags: tags, failed: err}, nil
+	done := a.publish(r.Context(), at)
+	done.data = a.show(c)
+	return done, nil
 }
 
 func (a *API) deleteChannel(_ http.ResponseWriter, r *http.Request) (written, error) {

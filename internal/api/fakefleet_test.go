@@ -31,6 +31,7 @@ type fakeFleet struct {
 	laggards []string                // answered by every receipt
 	partial  map[string]snapshot.Tag // answered beside a failed warm
 	during   func()                  // runs inside Config, between two calls of one request
+	takes    time.Duration           // for Changed
 }
 
 func newFleet() *fakeFleet {
@@ -93,6 +94,7 @@ func (f *fakeFleet) Changed(ctx context.Context, w snapshot.Written) (map[string
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changed = append(f.changed, w)
+	time.Sleep(f.takes)
 	if err := cmp.Or(f.fail["Changed"], ctx.Err()); err != nil {
 		return nil, err
 	}

@@ -114,8 +114,9 @@ func (a *API) createRule(w http.ResponseWriter, r *http.Request) (written, error
 		return written{}, badValues(err)
 	}
 	w.Header().Set("Location", "/api/routing/rules/"+url.PathEscape(rule.ID))
-	tags, err := a.publish(r.Context(), at)
-	return written{status: http.StatusCreated, data: rule, tags: tags, failed: err}, nil
+	done := a.publish(r.Context(), at)
+	done.status, done.data = http.StatusCreated, rule
+	return done, nil
 }
 
 func (a *API) updateRule(_ http.ResponseWriter, r *http.Request) (written, error) {
@@ -141,8 +142,9 @@ func (a *API) updateRule(_ http.ResponseWriter, r *http.Request) (written, error
 	if err != nil {
 		return written{}, badValues(err)
 	}
-	tags, err := a.publish(r.Context(), at)
-	return written{data: rule, tags: tags, failed: err}, nil
+	done := a.publish(r.Context(), at)
+	done.data = rule
+	return done, nil
 }
 
 func (a *API) deleteRule(_ http.ResponseWriter, r *http.Request) (written, error) {
@@ -163,6 +165,7 @@ func (a *API) remove(r *http.Request, del func(ctx context.Context, id, reason s
 	if err != nil {
 		return written{}, err
 	}
-	tags, err := a.publish(r.Context(), at)
-	return written{data: deleted{id}, tags: tags, failed: err}, nil
+	done := a.publish(r.Context(), at)
+	done.data = deleted{id}
+	return done, nil
 }

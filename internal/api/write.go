@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -22,6 +23,8 @@ type written struct {
 	message string
 	tags    map[string]snapshot.Tag // what it published
 	failed  error                   // why it is not known to be published; nil when it is
+
+	committed, published time.Time // when; zero for what the source does not hold
 }
 
 // writing makes a handler of a call that changes something. Its parameters for
@@ -32,9 +35,13 @@ func (a *API) writing(call func(http.ResponseWriter, *http.Request) (written, er
 		if err != nil {
 			return err
 		}
+		began := time.Now()
 		done, err := call(w, r)
 		if err != nil {
 			return err
+		}
+		if !done.committed.IsZero() {
+			w.Header().Set(headerTiming, timing("source", done.committed.Sub(began))+", "+timing("publish", done.published.Sub(done.committed)))
 		}
 		return a.answerWrite(w, r, wait, done)
 	})
@@ -102,9 +109,21 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
 }
 
-// publish tells the fleet of a change that the source holds.
-func (a *API) publish(ctx context.Context, w snapshot.Written) (map[string]snapshot.Tag, error) {
+// publish tells the fleet of a change that the source holds since just now.
+func (a *API) publish(ctx context.Context, w snapshot.Written) (done written) {
 	ctx, cancel := outlive(ctx)
 	defer cancel()
-	return a.fleet.Changed(ctx, w)
+	done.committed = time.Now()
+	done.tags, done.failed = a.fleet.Changed(ctx, w)
+	done.published = time.Now()
+	return done
+}
+
+// headerTiming says where the time of a write went, in the terms of the W3C's
+// Server Timing.
+const headerTiming = "Server-Timing"
+
+// timing is one entry of headerTiming: a name, and milliseconds.
+func timing(name string, took time.Duration) string {
+	return fmt.Sprintf("%s;dur=%.3f", name, float64(took)/float64(time.Millisecond))
 }

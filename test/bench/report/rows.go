@@ -179,9 +179,9 @@ func changeRows() []row {
 		spreadRow("32", "ours", "1,000"),
 		{
 			work: "API write committed → the last of 32 replicas serves it", ours: []quantity{write},
-			peers:  []peer{{"the row above", published}, {"one source load", load}, {"one commit", quantity{write.name, "commit-ms"}}, {"from the request", quantity{write.name, "p50-ms"}}},
+			peers:  []peer{{"the row above", published}, {"one source load", load}, {"until its commit", quantity{write.name, "commit-ms"}}, {"from the request", quantity{write.name, "p50-ms"}}},
 			limits: []limit{{of: write, times: 1, than: published, more: []quantity{load}, plus: 1, text: "≤ the row above + one source load + 1 ms"}},
-			note:   "the median from sending the request to the last replica, less the median of one commit of the same UPDATE in the same run; what the API does before it commits is still in it",
+			note:   "from sending the request to the last replica, less what the answer says that it took until the commit; what the request took to come to the replica is still in it",
 		},
 		bounded("source loads for one change, 32 replicas", quantity{write.name, "loads/op"}, 1, "1", peer{"rueidisaside", spread("32", "rueidisaside", "loads/op")}),
 		{
