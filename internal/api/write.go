@@ -24,7 +24,9 @@ type written struct {
 	tags    map[string]snapshot.Tag // what it published
 	failed  error                   // why it is not known to be published; nil when it is
 
-	committed, published time.Time // when; zero for what the source does not hold
+	// Of a write to channels or rules: when the source held it, and when its
+	// publication was over, well or not. Zero for others.
+	committed, published time.Time
 }
 
 // writing makes a handler of a call that changes something. Its parameters for
@@ -109,7 +111,7 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
 }
 
-// publish tells the fleet of a change that the source holds since just now.
+// publish tells the fleet of a change that has just been committed.
 func (a *API) publish(ctx context.Context, w snapshot.Written) (done written) {
 	ctx, cancel := outlive(ctx)
 	defer cancel()

@@ -23,7 +23,9 @@ func TestAWriteTellsWhereItsTimeWent(t *testing.T) {
 			{"a rule", "PUT", "/api/routing/rules/r1", `{"priority":7}`, 200, func() {}},
 			{"not everywhere", "PUT", "/api/channels/c1?wait=fleet", `{"weight":8}`, 504, func() { r.fleet.laggards = []string{"b"} }},
 			{"not published", "PUT", "/api/channels/c1", `{"weight":9}`, 200, func() { r.fleet.fail["Changed"] = snapshot.ErrUnavailable }},
-			{"gone", "DELETE", "/api/routing/rules/r1", "", 200, func() {}},
+			{"a new rule", "POST", "/api/routing/rules", `{"id":"r9","name":"n","type":"think","targetChannel":"c1"}`, 201, func() {}},
+			{"a rule is gone", "DELETE", "/api/routing/rules/r9", "", 200, func() {}},
+			{"gone", "DELETE", "/api/channels/c2", "", 200, func() {}},
 		} {
 			tt.prepare()
 			got := r.call(t, tt.method, tt.target, tt.body)

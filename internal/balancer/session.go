@@ -13,17 +13,18 @@ import (
 // its share of all weights. Logarithms are whole numbers, because those of
 // floating point may differ between processors.
 
-// placeBits are the low bits of a vote, which hold the place of its channel: the
-// greatest vote then says by itself whose it is, and a tie is decided by place.
+// placeBits are the low bits of a vote, which hold the place of its channel among
+// at most 16 million: the greatest vote then says by itself whose it is, and a tie
+// is decided by place.
 const (
 	placeBits = 24
 	placeMask = 1<<placeBits - 1
 )
 
 // vote makes a random-looking number of a session's and a channel's hash, and
-// puts the channel's place in its tier, or in its run, below it. The upper bits of
-// a product depend on all bits of both, and hashes have no pattern that it could
-// carry on.
+// puts the channel's place in its tier, or in its run, below it. Each bit of a
+// product depends on all bits below it of both, so the upper ones are good enough
+// where both factors are hashes.
 func vote(session, channel, place uint64) uint64 {
 	return session*channel&^placeMask | place
 }
@@ -91,8 +92,8 @@ func (b *best) offer(v, weight uint64) {
 	}
 }
 
-// hopeless reports whether a channel of this weight with this vote cannot have a
-// better score. It spares the logarithm of most, and not of all who lose.
+// hopeless reports whether a channel of this weight with this vote surely has a
+// worse score. It is a sieve, which spares most of those that lose a logarithm.
 func (b *best) hopeless(v, weight uint64) bool {
 	const (
 		perUnit = (1 << logBits) / ((1 << 32) * math.Ln2) // -log2(u) is at least (1-u)/ln 2

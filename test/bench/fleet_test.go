@@ -137,9 +137,9 @@ func caughtUp(b *testing.B, f *fleet.Fleet) {
 
 // BenchmarkWrite is from sending a write to the API of one replica until the
 // last of 32 serves it, with the SQL transaction and the load that lie between,
-// and how often the source was loaded for it. after-commit-ms begins when the
-// write stood in the source, by what each answer says of it; what the request took
-// to come to the replica is left in.
+// and how often the source was loaded for it. from-commit-ms begins at the commit,
+// as the answer of each write tells it; what the request took to come to the
+// replica is left in.
 func BenchmarkWrite(b *testing.B) {
 	defer app.SpaceCollections(32 * app.CollectApart)() // each would be a process of its own
 	f := fleet.Start(b, fleet.Options{Replicas: 32, Channels: 1000, Rules: 50, Redis: testkit.Redis(b), Env: map[string]string{"ROUTEX_AUDIT_INTERVAL": "0s"}})
@@ -162,8 +162,8 @@ func BenchmarkWrite(b *testing.B) {
 		}
 		n := float64(f.Loads() - loads)
 		took.report(b)
-		b.ReportMetric(commits.at(0.5), "commit-ms")
-		b.ReportMetric(after.at(0.5), "after-commit-ms")
+		b.ReportMetric(commits.at(0.5), "until-commit-ms")
+		b.ReportMetric(after.at(0.5), "from-commit-ms")
 		b.ReportMetric(n/float64(len(took)), "loads/op")
 		b.ReportMetric(1000*(f.Metric("routex_source_load_duration_seconds_sum")-loading)/max(1, n), "load-ms")
 	})

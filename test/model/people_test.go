@@ -3,7 +3,6 @@ package model_test
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/routex/cachewarmer/internal/snapshot"
@@ -124,10 +123,9 @@ func (s *sim) receipt(p *process, tags map[snapshot.Kind]snapshot.Tag, losses in
 }
 
 // receipt judges a receipt: whoever counts as applied serves that tag or a
-// newer one of the same data set. Who has gone over to another data set since he
-// said so serves what the source held then, or later. What Redis lost meanwhile is
-// lost, and who asks a master that was deposed hears what replicas said before they
-// left it.
+// newer one of the same data set, or has, and went over to another data set from
+// there. What Redis lost meanwhile is lost, and who asks a master that was deposed
+// hears what replicas said before they left it.
 func (r *referee) receipt(p *process, answer snapshot.Receipt, losses int) {
 	if r.losses != losses || p.server != r.s.master {
 		return
@@ -149,16 +147,15 @@ func (r *referee) receipt(p *process, answer snapshot.Receipt, losses int) {
 	}
 }
 
-// serves returns "" if q stands by tag, by a newer one of its data set, or by what
-// another data set has of a later order.
+// serves returns "" if q stands by tag or a newer one of its data set, or stood by
+// it: it steps back nowhere, which content judges.
 func (r *referee) serves(q *process, i int, tag snapshot.Tag) string {
 	want := r.tags[named{i, tag}]
 	together := func(o *origin) bool {
-		return slices.ContainsFunc(want.incarnations, func(in string) bool { return slices.Contains(o.incarnations, in) })
+		return o != nil && want != nil && slices.ContainsFunc(want.incarnations, func(in string) bool { return slices.Contains(o.incarnations, in) })
 	}
 	later := func(have snapshot.Tag) bool {
-		o := r.tags[named{i, have}]
-		return o != nil && have.Version() >= tag.Version() && together(o)
+		return have.Version() >= tag.Version() && together(r.tags[named{i, have}])
 	}
 	v := q.cache.Current()
 	snap := v.Snapshot(kinds[i])
@@ -178,18 +175,10 @@ func (r *referee) serves(q *process, i int, tag snapshot.Tag) string {
 	if snap.Tag == tag || later(snap.Tag) {
 		return ""
 	}
-	if o := r.tags[named{i, snap.Tag}]; o != nil && !together(o) && tag.HasContent() {
-		if c := snap.Meta.Order.Compare(want.first); c > 0 || (c == 0 && sum(snap.Tag) == sum(tag)) {
-			return ""
-		}
+	if !together(r.tags[named{i, snap.Tag}]) && slices.ContainsFunc(q.eye.stood[i], later) {
+		return ""
 	}
 	return "serves " + string(snap.Tag)
-}
-
-// sum is what a tag says of the content.
-func sum(tag snapshot.Tag) string {
-	_, digest, _ := strings.Cut(string(tag), "-")
-	return digest
 }
 
 // rollback publishes what a kind was before as a new version that carries the

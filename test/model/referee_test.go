@@ -316,10 +316,11 @@ type eye struct {
 	in      string          // the data set that it is of
 	since   []tags          // and what the head became, by the hints heard since
 	known   bool
-	sourced bool            // it has read the source since it served what a head named
-	void    [4]uint64       // mark of when it heard that a kind is invalid; 0: no
-	voided  [4]snapshot.Tag // what it heard then
-	clean   [4]bool         // it has read the kind since
+	sourced bool              // it has read the source since it served what a head named
+	void    [4]uint64         // mark of when it heard that a kind is invalid; 0: no
+	voided  [4]snapshot.Tag   // what it heard then
+	clean   [4]bool           // it has read the kind since
+	stood   [4][]snapshot.Tag // what it has served
 	listed  map[string]bool
 	changed bool
 }
@@ -449,6 +450,9 @@ func (r *referee) content(p *process, v *replica.View) {
 		p.eye.floor[i] = order
 		if i < 3 && !slices.Contains(r.s.source.legit[i][order], snap.Set.Digest()) {
 			r.s.fail("%s serves %s at %s with the content %s, which the source never had there", p.id, kind, order, snap.Set.Digest())
+		}
+		if stood := &p.eye.stood[i]; snap.Tag != "" && !slices.Contains(*stood, snap.Tag) {
+			*stood = append(*stood, snap.Tag)
 		}
 		if r.history != nil && snap.Tag != "" {
 			r.history.served(p, i, snap)

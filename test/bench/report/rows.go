@@ -170,7 +170,7 @@ func requestRows() []row {
 
 // changeRows are how long a change takes.
 func changeRows() []row {
-	write, published := quantity{"Write/replicas=32", "after-commit-ms"}, spread("32", "ours", "p50-ms")
+	write, published := quantity{"Write/replicas=32", "from-commit-ms"}, spread("32", "ours", "p50-ms")
 	load := quantity{write.name, "load-ms"}
 	end := func(what, unit string) quantity { return quantity{"Commit/records=LARGE/what=" + what, unit} }
 	return []row{
@@ -179,7 +179,7 @@ func changeRows() []row {
 		spreadRow("32", "ours", "1,000"),
 		{
 			work: "API write committed → the last of 32 replicas serves it", ours: []quantity{write},
-			peers:  []peer{{"the row above", published}, {"one source load", load}, {"until its commit", quantity{write.name, "commit-ms"}}, {"from the request", quantity{write.name, "p50-ms"}}},
+			peers:  []peer{{"the row above", published}, {"one source load", load}, {"until its commit", quantity{write.name, "until-commit-ms"}}, {"from the request", quantity{write.name, "p50-ms"}}},
 			limits: []limit{{of: write, times: 1, than: published, more: []quantity{load}, plus: 1, text: "≤ the row above + one source load + 1 ms"}},
 			note:   "from sending the request to the last replica, less what the answer says that it took until the commit; what the request took to come to the replica is still in it",
 		},
