@@ -56,7 +56,7 @@ func (s *Store) voidNext(ctx context.Context, b *voiding) {
 func (s *Store) invalidate(ctx context.Context, b *voiding) (map[snapshot.Kind]snapshot.Tag, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*commandTimeout)
 	defer cancel()
-	keys := []string{s.keys.Head(), s.keys.Stats()}
+	keys := []string{s.keys.Head(), s.keys.Stats(), s.keys.Replicas()}
 	args := []any{s.keys.Events(), s.o.By, b.reason, b.count}
 	for _, kind := range b.kinds {
 		keys = append(keys, s.keys.Meta(kind))
@@ -70,9 +70,9 @@ func (s *Store) invalidate(ctx context.Context, b *voiding) (map[snapshot.Kind]s
 	if len(reply) == 0 {
 		return tags, nil
 	}
-	for i, tag := range reply[2:] {
+	for i, tag := range reply[3:] {
 		tags[b.kinds[i]] = snapshot.Tag(tag)
-		s.made.note(b.kinds[i], making{tags[b.kinds[i]], number(reply[0]), reply[1:2]})
+		s.made.note(b.kinds[i], making{tag: tags[b.kinds[i]], at: number(reply[0]), tied: reply[1] != "0", data: reply[2:3]})
 	}
 	return tags, nil
 }

@@ -23,6 +23,7 @@ const remembered = 16
 type making struct {
 	tag  snapshot.Tag
 	at   int64    // in Unix ms of Redis's clock; of an invalidation alone
+	tied bool     // a replica had already reported in that millisecond
 	data []string // incarnation of the data set that it went into: one of these
 }
 

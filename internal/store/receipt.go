@@ -18,7 +18,8 @@ import (
 // lost together with its registry, is named until it reports again.
 //
 // A newer tag counts in the data set that Redis holds now, if the tag went into
-// it: one from before a flush has a greater number than any after it, and says
+// it, and up to what the head names: one from before a flush, or from before an old
+// copy of Redis came back, may have a greater number than any after it, and says
 // nothing. Nor does a report count that is older than the invalidation which this
 // process made or, with wait, than the newest publication or confirmation of the
 // kind: what a failover lost may get its tag again, and a registry that came back
@@ -57,9 +58,13 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 // whose report was too old; silent says that it is the same one as before. Once it
 // may be too old by chance: the report came between two reads of the registry.
 func (s *Store) receipt(ctx context.Context, w wanted, quiet map[string]int64) (r snapshot.Receipt, silent bool, err error) {
-	live, beats, err := s.registry(ctx)
+	var head *redis.MapStringStringCmd
+	live, beats, err := s.registry(ctx, func(pipe redis.Pipeliner) { head = pipe.HGetAll(ctx, s.keys.Head()) })
 	if err != nil {
 		return snapshot.Receipt{Tags: w.tags, Laggards: []string{}}, false, err
+	}
+	if head != nil { // somebody is there
+		w.head = head.Val()
 	}
 	w.upTo(beats.now)
 	lost := s.seen.lost(beats, live, s.o.LiveFor)
@@ -84,33 +89,36 @@ func (s *Store) receipt(ctx context.Context, w wanted, quiet map[string]int64) (
 
 // wanted is what a receipt asks of every replica.
 type wanted struct {
-	tags        map[string]snapshot.Tag
-	incarnation string // of the data set that Redis holds
-	made        map[string]making
-	since       map[string]int64 // by kind: when it was made true, in Unix ms of Redis's clock; 0: not known
+	tags  map[string]snapshot.Tag
+	head  map[string]string // as it was after the reports were
+	made  map[string]making
+	since map[string]int64 // by kind: when it was made true, in Unix ms of Redis's clock; 0: not known
 }
 
 // wanted reads what tags are compared with; dated asks for the dates of content, too.
 func (s *Store) wanted(ctx context.Context, tags map[string]snapshot.Tag, dated bool) (wanted, error) {
 	w := wanted{tags: tags, made: map[string]making{}, since: map[string]int64{}}
 	dates := map[string]*redis.StringCmd{}
-	var head *redis.MapStringStringCmd
+	for name, tag := range tags {
+		kind := snapshot.Kind(name)
+		switch w.made[name] = s.made.of(kind, tag); {
+		case name == snapshot.ConfigTag:
+		case tag.Invalidated():
+			w.since[name] = w.made[name].at
+		case dated:
+			dates[name] = nil
+		}
+	}
+	if len(dates) == 0 {
+		return w, nil
+	}
 	_, err := s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		head = pipe.HGetAll(ctx, s.keys.Head())
-		for name, tag := range tags {
-			kind := snapshot.Kind(name)
-			switch w.made[name] = s.made.of(kind, tag); {
-			case name == snapshot.ConfigTag:
-			case tag.Invalidated():
-				w.since[name] = w.made[name].at
-			case dated:
-				dates[name] = pipe.HGet(ctx, s.keys.Meta(kind), "verifiedAt")
-			}
+		for name := range dates {
+			dates[name] = pipe.HGet(ctx, s.keys.Meta(snapshot.Kind(name)), "verifiedAt")
 		}
 		return nil
 	})
-	errs := []error{err, head.Err()} // the first alone may be one that says nothing
-	w.incarnation = head.Val()["incarnation"]
+	errs := []error{err} // the first alone may be one that says nothing
 	for name, date := range dates {
 		errs = append(errs, date.Err())
 		w.since[name] = number(date.Val())
@@ -142,11 +150,18 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old
 			continue
 		}
 		kind := snapshot.Kind(name)
-		have, in := info.Tags[kind], info.In[kind]
-		if have != want && (in != w.incarnation || !w.made[name].into(in) || have.Version() <= want.Version()) {
+		if have := info.Tags[kind]; have != want && !w.newer(kind, have, info.In[kind]) {
 			return false, false
 		}
-		old = old || beat < w.since[name]
+		old = old || beat < w.since[name] || (beat == w.since[name] && w.made[name].tied)
 	}
 	return true, old
+}
+
+// newer reports whether have, in that data set, is of a later version than the tag
+// that is wanted.
+func (w wanted) newer(kind snapshot.Kind, have snapshot.Tag, in string) bool {
+	name := string(kind)
+	return in == w.head["incarnation"] && w.made[name].into(in) &&
+		have.Version() > w.tags[name].Version() && have.Version() <= snapshot.Tag(w.head[name]).Version()
 }

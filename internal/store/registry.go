@@ -67,15 +67,16 @@ func (s *Store) Withdraw(ctx context.Context, id string) error {
 //
 //	cost  two round trips, one of them a pipeline of one command a replica
 func (s *Store) Replicas(ctx context.Context) ([]snapshot.ReplicaInfo, error) {
-	live, beats, err := s.registry(ctx)
+	live, beats, err := s.registry(ctx, nil)
 	if err == nil {
 		s.seen.note(beats)
 	}
 	return live, err
 }
 
-// registry is Replicas, with the heartbeats that it comes from.
-func (s *Store) registry(ctx context.Context) ([]snapshot.ReplicaInfo, beats, error) {
+// registry is Replicas, with the heartbeats that it comes from. Where there are any,
+// also asks for what is to be read right after the reports; it may be nil.
+func (s *Store) registry(ctx context.Context, also func(redis.Pipeliner)) ([]snapshot.ReplicaInfo, beats, error) {
 	reply, err := liveScript.Run(ctx, s.c.Command, []string{s.keys.Replicas()}, s.o.LiveFor.Milliseconds()).Slice()
 	if err != nil {
 		return nil, beats{}, s.fault("list replicas", err)
@@ -89,6 +90,9 @@ func (s *Store) registry(ctx context.Context) ([]snapshot.ReplicaInfo, beats, er
 	_, err = s.c.Command.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range rows {
 			rows[i] = pipe.HGetAll(ctx, s.keys.Replica(ids[i]))
+		}
+		if also != nil {
+			also(pipe)
 		}
 		return nil
 	})

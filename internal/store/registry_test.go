@@ -29,6 +29,7 @@ func TestReceiptNamesThoseThatAreNotThere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	f.raw.HSet(ctx, f.Keys().Head(), "channels", "6-bbbbbbbb")
 	want := map[string]snapshot.Tag{"channels": "5-aaaaaaaa", snapshot.ConfigTag: "3"}
 	r, err := f.Receipt(ctx, want, 30*time.Millisecond)
 	if err != nil {
@@ -106,6 +107,7 @@ func TestATagFromBeforeAFlushDoesNotCount(t *testing.T) {
 	f := newFixture(t, store.Options{})
 	ctx := context.Background()
 	now := f.publish(nil, set(1, "a"))
+	f.raw.HSet(ctx, f.Keys().Head(), "channels", "57-aaaaaaaa")
 	head, err := f.Head(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +251,8 @@ func TestReceiptDoesNotNameOneThatLeftBeforeTheOthersJoined(t *testing.T) {
 }
 
 // TestReceiptForAnInvalidationThatComesAgain has a failover lose an invalidation
-// of which a replica had reported, and another one get the same tag.
+// of which a replica had reported, and another one get the same tag, mostly in the
+// same millisecond.
 func TestReceiptForAnInvalidationThatComesAgain(t *testing.T) {
 	f := newFixture(t, store.Options{})
 	ctx := context.Background()
@@ -261,19 +264,56 @@ func TestReceiptForAnInvalidationThatComesAgain(t *testing.T) {
 		}
 		return map[string]snapshot.Tag{"channels": tags[snapshot.Channels]}
 	}
-	for _, again := range []bool{false, true} {
+	said := replica("r1", "6-invalid")
+	for round := range 300 {
 		tags := void()
-		if !again {
-			if err := f.Report(ctx, replica("r1", "6-invalid")); err != nil {
+		for applied, deadline := false, time.Now().Add(5*time.Second); !applied; { // what is said in the millisecond of a report before it counts as that
+			if err := f.Report(ctx, said); err != nil {
 				t.Fatal(err)
 			}
-			f.raw.HSet(ctx, f.Keys().Head(), "channels", "5-aaaaaaaa") // lost
-			time.Sleep(2 * time.Millisecond)                           // another moment of Redis's clock
+			r, err := f.Receipt(ctx, tags, 0)
+			if applied = r.Applied == 1; err != nil || time.Now().After(deadline) {
+				t.Fatalf("round %d: receipt is %+v, %v; want it applied", round, r, err)
+			}
 		}
-		r, err := f.Receipt(ctx, tags, 0)
-		if want := !again; err != nil || (r.Applied == 1) != want {
-			t.Errorf("again %v: receipt is %+v, %v; want it applied: %v", again, r, err, want)
+		f.raw.HSet(ctx, f.Keys().Head(), "channels", "5-aaaaaaaa") // lost
+		if err := f.Report(ctx, said); err != nil {
+			t.Fatal(err)
 		}
+		if r, err := f.Receipt(ctx, void(), 0); err != nil || r.Applied != 0 {
+			t.Fatalf("round %d, again: receipt is %+v, %v; want it not applied", round, r, err)
+		}
+		f.raw.HSet(ctx, f.Keys().Head(), "channels", "5-aaaaaaaa")
+	}
+}
+
+// TestATagFromBeforeAnOldCopyCameBackDoesNotCount has replicas that still serve
+// what Redis held before it went back, in the same data set and under a greater
+// number than what is newest now.
+func TestATagFromBeforeAnOldCopyCameBackDoesNotCount(t *testing.T) {
+	f := newFixture(t, store.Options{})
+	ctx := context.Background()
+	f.raw.HSet(ctx, f.Keys().Head(), "incarnation", "i", "channels", "1-aaaaaaaa")
+	tags, err := f.Invalidate(ctx, []snapshot.Kind{snapshot.Channels}, "test", 1)
+	if err != nil || tags[snapshot.Channels] != "2-invalid" {
+		t.Fatalf("Invalidate() = %v, %v", tags, err)
+	}
+	for id, tag := range map[string]snapshot.Tag{"before": "3-invalid", "now": "2-invalid"} {
+		info := replica(id, tag)
+		info.In = map[snapshot.Kind]string{snapshot.Channels: "i"}
+		if err := f.Report(ctx, info); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]snapshot.Tag{"channels": "2-invalid"}
+	if r, err := f.Receipt(ctx, want, 0); err != nil || !slices.Equal(r.Laggards, []string{"before"}) {
+		t.Errorf("receipt is %+v, %v; want the one from before as a laggard", r, err)
+	}
+	if tags, err = f.Invalidate(ctx, []snapshot.Kind{snapshot.Channels}, "test", 1); err != nil || tags[snapshot.Channels] != "3-invalid" {
+		t.Fatalf("Invalidate() = %v, %v", tags, err)
+	}
+	if r, err := f.Receipt(ctx, want, 0); err != nil || len(r.Laggards) > 0 {
+		t.Errorf("receipt is %+v, %v; want both, now that there is such a tag", r, err)
 	}
 }
 
