@@ -24,12 +24,12 @@ if known then
     versions[i] = tonumber(version or '0') or 0
   end
 end
-if not is(KEYS[2], 'none') and not is(KEYS[2], 'hash') then redis.call('DEL', KEYS[2]) end
-if tonumber(ARGV[4]) > 0 then redis.pcall('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
-if not known then return {} end
 local time = redis.call('TIME')
 local now = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
 local told = is(KEYS[3], 'zset') and redis.call('ZRANGEBYSCORE', KEYS[3], now, '+inf') or {}
+if not is(KEYS[2], 'none') and not is(KEYS[2], 'hash') then redis.call('DEL', KEYS[2]) end
+if tonumber(ARGV[4]) > 0 then redis.pcall('HINCRBY', KEYS[2], 'invalidationCount', ARGV[4]) end
+if not known then return {} end
 local tags = {now, tostring(#told), known}
 for i = 5, #ARGV do
   local tag = string.format('%.0f', versions[i] + 1) .. '-invalid'

@@ -34,7 +34,7 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 	}
 	asked, quiet := false, map[string]int64{}
 	for delay := 2 * time.Millisecond; ; delay = min(2*delay, 25*time.Millisecond) {
-		r, silent, err := s.receipt(ctx, w, quiet)
+		r, silent, err := s.receipt(ctx, &w, quiet)
 		r.TookMs = time.Since(began).Milliseconds()
 		if err != nil {
 			return r, err
@@ -57,14 +57,14 @@ func (s *Store) Receipt(ctx context.Context, tags map[string]snapshot.Tag, wait 
 // receipt is one look at the registry. Quiet keeps, by id, the heartbeats of those
 // whose report was too old; silent says that it is the same one as before. Once it
 // may be too old by chance: the report came between two reads of the registry.
-func (s *Store) receipt(ctx context.Context, w wanted, quiet map[string]int64) (r snapshot.Receipt, silent bool, err error) {
+func (s *Store) receipt(ctx context.Context, w *wanted, quiet map[string]int64) (r snapshot.Receipt, silent bool, err error) {
 	var head *redis.MapStringStringCmd
 	live, beats, err := s.registry(ctx, func(pipe redis.Pipeliner) { head = pipe.HGetAll(ctx, s.keys.Head()) })
 	if err != nil {
 		return snapshot.Receipt{Tags: w.tags, Laggards: []string{}}, false, err
 	}
 	if head != nil { // somebody is there
-		w.head = head.Val()
+		w.look(head.Val())
 	}
 	w.upTo(beats.now)
 	lost := s.seen.lost(beats, live, s.o.LiveFor)
@@ -90,7 +90,8 @@ func (s *Store) receipt(ctx context.Context, w wanted, quiet map[string]int64) (
 // wanted is what a receipt asks of every replica.
 type wanted struct {
 	tags  map[string]snapshot.Tag
-	head  map[string]string // as it was after the reports were
+	head  map[string]string // of the newest look, read after the reports
+	first string            // the data set of the first look
 	made  map[string]making
 	since map[string]int64 // by kind: when it was made true, in Unix ms of Redis's clock; 0: not known
 }
@@ -141,7 +142,7 @@ func (w *wanted) upTo(now int64) {
 
 // serves reports whether info, of that heartbeat, carries what is wanted, or
 // something newer of that data set, and whether it said so too long ago.
-func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old bool) {
+func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w *wanted) (ok, old bool) {
 	for name, want := range w.tags {
 		if name == snapshot.ConfigTag {
 			if info.Config < number(string(want)) {
@@ -158,10 +159,21 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w wanted) (ok, old
 	return true, old
 }
 
+// look takes the head for what Redis holds now.
+func (w *wanted) look(head map[string]string) {
+	if w.head == nil {
+		w.first = head["incarnation"]
+	}
+	w.head = head
+}
+
 // newer reports whether have, in that data set, is of a later version than the tag
-// that is wanted.
-func (w wanted) newer(kind snapshot.Kind, have snapshot.Tag, in string) bool {
-	name := string(kind)
-	return in == w.head["incarnation"] && w.made[name].into(in) &&
-		have.Version() > w.tags[name].Version() && have.Version() <= snapshot.Tag(w.head[name]).Version()
+// that is wanted, and the head has come to it. A tag that somebody else wrote went
+// into the data set that was there first.
+func (w *wanted) newer(kind snapshot.Kind, have snapshot.Tag, in string) bool {
+	made, now := w.made[string(kind)], snapshot.Tag(w.head[string(kind)])
+	if in != w.head["incarnation"] || !made.into(in) || (made.data == nil && in != w.first) {
+		return false
+	}
+	return have.Version() > w.tags[string(kind)].Version() && (have.Version() < now.Version() || have == now)
 }

@@ -287,6 +287,35 @@ func TestReceiptForAnInvalidationThatComesAgain(t *testing.T) {
 	}
 }
 
+func TestWhichNewerTagCounts(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		into  []string // nil: another process made it
+		first string
+		head  [2]string
+		have  snapshot.Tag
+		in    string
+		want  bool
+	}{
+		{"what the head names", []string{"i"}, "i", [2]string{"i", "7-b"}, "7-b", "i", true},
+		{"what it named before", []string{"i"}, "i", [2]string{"i", "7-b"}, "6-c", "i", true},
+		{"another of that number", []string{"i"}, "i", [2]string{"i", "7-b"}, "7-c", "i", false},
+		{"what it never named", []string{"i"}, "i", [2]string{"i", "7-b"}, "8-c", "i", false},
+		{"an older one", []string{"i"}, "i", [2]string{"i", "7-b"}, "4-c", "i", false},
+		{"of no data set", []string{"i"}, "i", [2]string{"i", "7-b"}, "7-b", "", false},
+		{"of another data set", []string{"i"}, "j", [2]string{"j", "7-b"}, "7-b", "j", false},
+		{"of the one before", []string{"i"}, "i", [2]string{"j", "7-b"}, "6-c", "i", false},
+		{"of one that followed", []string{"i", "j"}, "i", [2]string{"j", "7-b"}, "7-b", "j", true},
+		{"another's", nil, "i", [2]string{"i", "7-b"}, "7-b", "i", true},
+		{"another's, and Redis was replaced meanwhile", nil, "i", [2]string{"j", "7-b"}, "7-b", "j", false},
+		{"nothing is named", []string{"i"}, "i", [2]string{"i", ""}, "7-b", "i", false},
+	} {
+		if got := store.Newer("5-a", tt.into, tt.first, tt.head, tt.have, tt.in); got != tt.want {
+			t.Errorf("%s: counts %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestATagFromBeforeAnOldCopyCameBackDoesNotCount has replicas that still serve
 // what Redis held before it went back, in the same data set and under a greater
 // number than what is newest now.
@@ -311,6 +340,11 @@ func TestATagFromBeforeAnOldCopyCameBackDoesNotCount(t *testing.T) {
 	}
 	if tags, err = f.Invalidate(ctx, []snapshot.Kind{snapshot.Channels}, "test", 1); err != nil || tags[snapshot.Channels] != "3-invalid" {
 		t.Fatalf("Invalidate() = %v, %v", tags, err)
+	}
+	info := replica("before", "3-invalid")
+	info.In = map[snapshot.Kind]string{snapshot.Channels: "i"}
+	if err := f.Report(ctx, info); err != nil {
+		t.Fatal(err)
 	}
 	if r, err := f.Receipt(ctx, want, 0); err != nil || len(r.Laggards) > 0 {
 		t.Errorf("receipt is %+v, %v; want both, now that there is such a tag", r, err)

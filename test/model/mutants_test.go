@@ -51,7 +51,10 @@ var mutants = []mutant{
 	{"tag of two lineages", "a tag that a failover let begin again", []edit{{publishLua, "if another then redis.call", "if req.incarnation == '' then redis.call"}}},
 	{"data set", "a tag that another data set has, too", []edit{{"replica/book.go", " && s.of(h):", ":"}}},
 	{"floors", "a lineage begun below a live replica", []edit{{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"}}},
-	{"receipt", "a tag of another data set in a receipt", []edit{{"store/receipt.go", "(in != w.incarnation || !w.made[name].into(in) || ", "(in == \"?\" || "}}},
+	{"receipt", "a tag of another data set in a receipt", []edit{
+		{"store/receipt.go", "if in != w.head[\"incarnation\"] || !made.into(in) || (made.data == nil && in != w.first) {", "if false {"},
+		{"store/receipt.go", " && (have.Version() < now.Version() || have == now)", ""},
+	}},
 	{"invalid again", "a report of an invalidation that a failover lost, for the next of that tag", []edit{{"store/receipt.go", "w.since[name] = w.made[name].at", ""}}},
 	{"load numbers", "a count of loads that begins anew", []edit{
 		{"store/loads.lua", "return {string.format('%.0f', math.max(now, newest))}", "return {string.format('%.0f', newest)}"},
