@@ -52,10 +52,11 @@ var mutants = []mutant{
 	{"data set", "a tag that another data set has, too", []edit{{"replica/book.go", " && s.of(h):", ":"}}},
 	{"floors", "a lineage begun below a live replica", []edit{{"warmer/floors.go", "\tif !r.req.Force && !r.lostOrder(bases) {", "\tif true {"}}},
 	{"receipt", "a tag of another data set in a receipt", []edit{
-		{"store/receipt.go", "if in != w.head[\"incarnation\"] || !made.into(in) || (made.data == nil && in != w.first) {", "if false {"},
-		{"store/receipt.go", " && (have.Version() < now.Version() || have == now)", ""},
+		{"store/receipt.go", "if in != w.head[\"incarnation\"] || !made.into(in) || (made.data == nil && in != w.first) {", "if in == \"?\" && made.data == nil {"},
+		{"store/receipt.go", " && (have.Version() < now.Version() || have == now)", " && now != \"?\""},
 	}},
 	{"invalid again", "a report of an invalidation that a failover lost, for the next of that tag", []edit{{"store/receipt.go", "w.since[name] = w.made[name].at", ""}}},
+	{"tie", "a report of before an invalidation, in its millisecond", []edit{{"store/receipt.go", " || (beat == w.since[name] && w.made[name].tied)", ""}}},
 	{"load numbers", "a count of loads that begins anew", []edit{
 		{"store/loads.lua", "return {string.format('%.0f', math.max(now, newest))}", "return {string.format('%.0f', newest)}"},
 		{"store/loads.lua", "math.max(now, newest + 1)", "newest + 1"},

@@ -16,7 +16,7 @@ var scenes = []func(*sim){
 	(*sim).rowsLostUnasked, (*sim).invalidatedAgain, (*sim).hintAfterAFailover, (*sim).hintAfterAFlush, (*sim).invalidBesideAHint,
 	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
 	(*sim).copyOfTheOldMaster, (*sim).invalidWhileTheSourceIsRead, (*sim).sameTagOfAnotherSource,
-	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis, (*sim).copyOfAnotherDataSet,
+	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis, (*sim).copyOfAnotherDataSet, (*sim).invalidatedInThatMillisecond,
 }
 
 // begin plays a scene in every second run. It reports whether chance is to go on
@@ -140,6 +140,9 @@ func (s *sim) flushUnderABlindReplica() {
 	blind.blind = true
 	s.flush()
 	s.write(p, 0)
+	for range 10 { // until the blind one's next heartbeat, and a look at it
+		s.drive(s.answered)
+	}
 }
 
 // countOfLoadsLost has a warm that waits while the holder of the lock does
@@ -305,27 +308,63 @@ func (s *sim) rowsLostUnasked() {
 // invalidatedAgain has Redis lose an invalidation of which all have reported, and
 // another one get its tag before a replica that has looked reports again.
 func (s *sim) invalidatedAgain() {
-	const analytics = 3 // of what invalidate knows
 	p, other := s.procs[1], s.procs[0]
-	at := func(key string) snapshot.Tag {
-		return snapshot.Tag(text(s.master.data.command([]string{"hget", key, string(snapshot.Analytics)})))
-	}
-	was, version := at(keys.Head()), s.master.data.ledger.versions[snapshot.Analytics.Index()]
-	s.invalidate(other, analytics)
-	s.drive(func() bool { return at(keys.Head()).Invalidated() }, other)
-	for _, q := range s.procs {
-		q.hear(snapshot.Bell{})
-		s.drive(func() bool { return at(keys.Replica(q.id)).Invalidated() }, q)
-	}
+	was, version := s.analyticsAt(keys.Head()), s.master.data.ledger.versions[snapshot.Analytics.Index()]
+	s.invalidateAnalytics(other)
 	s.tell("invalidation lost", "", nil)
 	s.master.data.begin()
 	s.master.data.command([]string{"hset", keys.Head(), string(snapshot.Analytics), string(was)})
 	s.master.data.ledger.versions[snapshot.Analytics.Index()] = version
 	s.referee.lost()
-	p.hear(snapshot.Bell{})
-	s.drive(func() bool { return !p.cache.Current().Stale(snapshot.Analytics) }, p)
+	s.looksAgain(p)
 	s.invalidate(other, analytics)
 	s.drive(s.answered, other)
+}
+
+// invalidatedInThatMillisecond has an old copy of Redis come back, a replica say all
+// that it said before, and an invalidation get a tag that there has been, after that
+// replica has looked, and before time goes on.
+func (s *sim) invalidatedInThatMillisecond() {
+	p, other := s.procs[1], s.procs[0]
+	old := s.master.data.clone()
+	s.invalidateAnalytics(other)
+	s.tell("old data restored", "", nil)
+	old.bell, s.master.data = s.master.data.bell, old
+	s.referee.lost()
+	p.blind = true
+	for range 10 {
+		s.drive(func() bool { return s.analyticsAt(keys.Replica(p.id)).Invalidated() }, p)
+	}
+	p.blind = false
+	s.looksAgain(p)
+	s.invalidate(other, analytics)
+	for range 20 { // until nobody waits for those any longer who say nothing
+		s.drive(s.answered, other)
+	}
+}
+
+// analytics is the least of what invalidate knows.
+const analytics = 3
+
+// analyticsAt is the tag that a hash of Redis has.
+func (s *sim) analyticsAt(key string) snapshot.Tag {
+	return snapshot.Tag(text(s.master.data.command([]string{"hget", key, string(snapshot.Analytics)})))
+}
+
+// invalidateAnalytics waits until all have reported of it.
+func (s *sim) invalidateAnalytics(by *process) {
+	s.invalidate(by, analytics)
+	s.drive(func() bool { return s.analyticsAt(keys.Head()).Invalidated() }, by)
+	for _, q := range s.procs {
+		q.hear(snapshot.Bell{})
+		s.drive(func() bool { return s.analyticsAt(keys.Replica(q.id)).Invalidated() }, q)
+	}
+}
+
+// looksAgain lets p take for good what Redis names, and say nothing yet.
+func (s *sim) looksAgain(p *process) {
+	p.hear(snapshot.Bell{})
+	s.drive(func() bool { return !p.cache.Current().Stale(snapshot.Analytics) }, p)
 }
 
 // anotherHistory warms a change, goes back to before it and makes two others: the
