@@ -20,7 +20,8 @@ import (
 // A newer tag counts in the data set that Redis holds now, if the tag went into
 // it, and up to what the head names: one from before a flush, or from before an old
 // copy of Redis came back, may have a greater number than any after it, and says
-// nothing. Nor does a report count that is older than the invalidation which this
+// nothing. Of an invalidation that the head has lost nobody stands by for long: it
+// counts for none. Nor does a report count that is older than the invalidation which this
 // process made or, with wait, than the newest publication or confirmation of the
 // kind: what a failover lost may get its tag again, and a registry that came back
 // with an old copy of Redis says what was. Who has nothing new to say is asked to
@@ -151,6 +152,9 @@ func (s *Store) serves(info snapshot.ReplicaInfo, beat int64, w *wanted) (ok, ol
 			continue
 		}
 		kind := snapshot.Kind(name)
+		if want.Invalidated() && snapshot.Tag(w.head[name]).Version() < want.Version() {
+			return false, false
+		}
 		if have := info.Tags[kind]; have != want && !w.newer(kind, have, info.In[kind]) {
 			return false, false
 		}

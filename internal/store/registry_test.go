@@ -280,6 +280,9 @@ func TestReceiptForAnInvalidationThatComesAgain(t *testing.T) {
 		if err := f.Report(ctx, said); err != nil {
 			t.Fatal(err)
 		}
+		if r, err := f.Receipt(ctx, tags, 0); err != nil || r.Applied != 0 {
+			t.Fatalf("round %d: receipt for what was lost is %+v, %v; want it not applied", round, r, err)
+		}
 		if r, err := f.Receipt(ctx, void(), 0); err != nil || r.Applied != 0 {
 			t.Fatalf("round %d, again: receipt is %+v, %v; want it not applied", round, r, err)
 		}
