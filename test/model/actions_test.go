@@ -391,11 +391,7 @@ func (s *sim) redisFault(x, n int) {
 			s.saved = s.master.data.clone()
 			return
 		}
-		s.tell("old data restored", "", nil)
-		bell := s.master.data.bell
-		s.master.data = s.saved.clone()
-		s.master.data.bell = bell
-		s.referee.lost()
+		s.restore(s.saved.clone())
 	case x < 154 && s.swarm.has(evictions):
 		s.evict(n)
 	case x < 158 && s.swarm.has(outages):
@@ -413,6 +409,13 @@ func (s *sim) redisFault(x, n int) {
 	default:
 		s.rejoin()
 	}
+}
+
+// restore brings back what Redis held once.
+func (s *sim) restore(old *dataSet) {
+	s.tell("old data restored", "", nil)
+	old.bell, s.master.data = s.master.data.bell, old
+	s.referee.lost()
 }
 
 func (s *sim) flush() {
