@@ -17,6 +17,7 @@ var scenes = []func(*sim){
 	(*sim).hintWithoutTheOneBefore, (*sim).hintAfterAnInvalidation, (*sim).anotherHistory,
 	(*sim).copyOfTheOldMaster, (*sim).invalidWhileTheSourceIsRead, (*sim).sameTagOfAnotherSource,
 	(*sim).orderAtAReplicaAlone, (*sim).startPastRedis, (*sim).copyOfAnotherDataSet, (*sim).invalidatedInThatMillisecond,
+	(*sim).replacedByItsCopy,
 }
 
 // begin plays a scene in every second run. It reports whether chance is to go on
@@ -375,6 +376,15 @@ func (s *sim) anotherHistory() {
 	s.source.change(6)
 	s.source.change(12)
 	s.warm(p, false, snapshot.Kinds)
+}
+
+// replacedByItsCopy has a database that holds the same records, under a lineage of
+// its own, take the place of the source: no content tells a replica to look.
+func (s *sim) replacedByItsCopy() {
+	s.source.replace(1)
+	s.source.undo()
+	s.warm(s.procs[0], true, snapshot.Kinds)
+	s.drive(s.answered)
 }
 
 // sameTagOfAnotherSource has Redis flushed and the source replaced by one with the
