@@ -47,7 +47,7 @@ func newChannel(b *Balancer, id string) *channel {
 }
 
 // stripeOf returns a part of the hash of an id.
-func stripeOf(id string) uint32 { return uint32(hashOf(id)) }
+func stripeOf(id string) uint32 { return uint32(hashOf(id) >> 32) }
 
 // forgettable reports whether no table has the channel and no request will end.
 func (c *channel) forgettable() bool { return c.gone.Load() && c.inFlight() == 0 }

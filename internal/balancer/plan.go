@@ -82,7 +82,9 @@ func rankOf(ch *snapshot.Channel, priorities bool) (r rank) {
 
 func weightOf(ch *snapshot.Channel) uint64 { return uint64(min(max(ch.Weight, 1), maxWeight)) }
 
-func hashOf(id string) uint64 { return xxhash.Sum64String(id) }
+// hashOf returns the upper bits of a hash of an id. The others are 0, and so they
+// are in whatever it is multiplied by: room for a place.
+func hashOf(id string) uint64 { return xxhash.Sum64String(id) &^ placeMask }
 
 // place is what decides in which run a member is.
 type place struct {

@@ -63,8 +63,8 @@ func TestEveryReplicaSendsASessionToTheSameChannel(t *testing.T) {
 // fleet that is being upgraded must not disagree.
 func TestSessionsAreWhereTheyWere(t *testing.T) {
 	c := weights(1, 2, 3, 1, 7, 7, 100)
-	want := "abadaegacgffeafcgfbbeafaacbabafafacfcedfadabgcgggcdeafedgeab " +
-		"gggeggggcgfgggggggggggfggcggggggfgcgggdfaegggggggggeggeggegg "
+	want := "dcgcebgegdcafgddbaaaggcbfggdefeeccgdaffgaddbbfffebbgbdbecfgf " +
+		"fgggeggeggcgfggggggggggggggggfegcggggffggggggggfgggggggggfgg "
 	got := ""
 	for _, s := range []snapshot.Strategy{snapshot.RoundRobin, snapshot.Weighted} {
 		at := homes(t, s, c, sessions(60))
