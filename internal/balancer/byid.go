@@ -7,38 +7,43 @@ import (
 	"strings"
 )
 
-// sortByID looks at each id a few times only, for they lie far apart in memory:
-// mostly eight bytes behind what all have in common decide.
-func sortByID(members []member) {
-	if len(members) < 2 {
-		return
+// sortedByID returns list in the order of ids. It looks at each id a few times
+// only, for they lie far apart in memory: mostly eight bytes behind what all have in
+// common decide.
+func sortedByID[T any](list []T, id func(*T) string) []T {
+	if len(list) < 2 {
+		return list
 	}
 	type keyed struct {
 		head uint64
-		member
+		at   int
 	}
-	common := members[0].id
-	for _, m := range members[1:] {
-		if !strings.HasPrefix(m.id, common) {
-			common = common[:lenCommon(common, m.id)]
+	common := id(&list[0])
+	for i := range list {
+		if other := id(&list[i]); !strings.HasPrefix(other, common) {
+			common = common[:lenCommon(common, other)]
 		}
 	}
-	all := make([]keyed, len(members))
-	for i, m := range members {
+	all := make([]keyed, len(list))
+	for i := range list {
 		var head [8]byte
-		copy(head[:], m.id[len(common):])
-		all[i] = keyed{binary.BigEndian.Uint64(head[:]), m}
+		copy(head[:], id(&list[i])[len(common):])
+		all[i] = keyed{binary.BigEndian.Uint64(head[:]), i}
 	}
 	slices.SortFunc(all, func(x, y keyed) int {
 		if x.head != y.head {
 			return cmp.Compare(x.head, y.head)
 		}
-		return strings.Compare(x.id, y.id)
+		return strings.Compare(id(&list[x.at]), id(&list[y.at]))
 	})
-	for i := range all {
-		members[i] = all[i].member
+	sorted := make([]T, len(list))
+	for i, k := range all {
+		sorted[i] = list[k.at]
 	}
+	return sorted
 }
+
+func (m *member) byID() string { return m.id }
 
 // lenCommon returns how many bytes x and y begin with alike.
 func lenCommon(x, y string) int {

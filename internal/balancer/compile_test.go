@@ -318,17 +318,27 @@ func TestAChannelThatIsGoneIsForgottenWithItsLastRequest(t *testing.T) {
 
 // TestManyChannelsAtOnce compiles as many as several goroutines share, each of them
 // changed, gone or new in the next view, and compares with what a thousand at a time
-// give. Some rest, and no longer once they have another address.
+// give. Some share their lists of models, or the beginning of one, as records do
+// that were decoded together. Some rest, and no longer once they have another address.
 func TestManyChannelsAtOnce(t *testing.T) {
 	const n = 12_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // goroutines share it on any machine
-	b, one := newBalancer(t, balancer.Options{}), newBalancer(t, balancer.Options{})
+	inTurn := balancer.Options{Strategy: snapshot.RoundRobin}
+	b, one := newBalancer(t, inTurn), newBalancer(t, inTurn)
 	views := []catalog{{}, {}}
+	lists := map[string][]string{}
 	for i := range n {
 		for v := range views {
 			ch := channel(fmt.Sprintf("channel-%05d", i), 0, 1+(i+v)%3)
 			ch.BaseURL = fmt.Sprint("https://", v)
 			ch.Models = []string{allModels[i%4], allModels[(i+v)%4], fmt.Sprint("own-", i/100)}
+			if i%3 > 0 {
+				text := fmt.Sprint(ch.Models)
+				if lists[text] == nil {
+					lists[text] = ch.Models
+				}
+				ch.Models = lists[text][:1+i%3]
+			}
 			if i%7 != v { // some come, and some go
 				views[v][ch.ID] = ch
 			}
@@ -351,6 +361,9 @@ func TestManyChannelsAtOnce(t *testing.T) {
 			if diff := cmp.Diff(pools[0].Candidates("one"), pools[1].Candidates("one")); diff != "" {
 				t.Fatalf("the channels of %s at once and in portions differ:\n%s", model, diff)
 			}
+			if diff := cmp.Diff(turns(t, pools[0]), turns(t, pools[1])); diff != "" {
+				t.Fatalf("the turns of %s at once and in portions differ:\n%s", model, diff)
+			}
 			if want, _ := expected(c, model, snapshot.WireOpenAI); len(pools[1].Candidates("")) != len(want) {
 				t.Fatalf("%d channels for %s, want %d", len(pools[1].Candidates("")), model, len(want))
 			}
@@ -364,6 +377,20 @@ func TestManyChannelsAtOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// turns returns who serves the next requests, as many as there are channels.
+func turns(t *testing.T, p *balancer.Pool) (ids []string) {
+	t.Helper()
+	for range p.Candidates("") {
+		pick, err := p.Pick("", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pick.Done(snapshot.Abandoned, 0)
+		ids = append(ids, pick.Channel.ID)
+	}
+	return ids
 }
 
 // inPortions follows the way from one view to the next, a thousand ids at a time.

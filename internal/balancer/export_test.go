@@ -54,7 +54,7 @@ func SortedByID(ids []string) []string {
 	for i, id := range ids {
 		members[i].channel = &channel{id: id}
 	}
-	sortByID(members)
+	members = sortedByID(members, (*member).byID)
 	out := make([]string, len(ids))
 	for i, m := range members {
 		out[i] = m.id
@@ -80,7 +80,7 @@ func (r *Roster) Table(now map[string]bool) {
 			r.b.channels.leave(c)
 		}
 	}
-	f := newFollowed(r.b)
+	f := &followed{b: r.b}
 	for id := range now {
 		f.keep(id)
 	}

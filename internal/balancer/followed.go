@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -14,29 +13,49 @@ import (
 // remembered of channels. It is made and used while b.mu is held; the roster stands
 // still meanwhile.
 type followed struct {
-	b *Balancer
+	b       *Balancer
+	changes []snapshot.Changed[*snapshot.Channel] // by id
+	kept    []*channel                            // of each of changes; nil where the table to come does not have it
 	moves
-	touched map[string][]change // by model
-	mended  []*channel          // what their old address or key led to is no reason to wait
+	touched map[string]*touched    // by model
+	lists   map[*string][]*touched // those of lists of models, by their first; nil where there is little to follow
+	found   []*touched             // by the last lookUp
+	mended  []*channel             // what their old address or key led to is no reason to wait
 }
 
-func newFollowed(b *Balancer) *followed { return &followed{b: b, touched: map[string][]change{}} }
+// touched says which changes concern a model: for each its place among all, twice,
+// and one more if the channel does not offer the model after it. Where 100,000
+// channels come, their pools are made of three times as many: these take 4 bytes
+// each, and nothing for the collector to follow.
+type touched []uint32
+
+func (t *touched) note(change, gone uint32) {
+	if n := len(*t); n == 0 || (*t)[n-1]/2 != change { // a model named twice, or kept
+		*t = append(*t, change*2+gone)
+	}
+}
 
 // channelPortion is how many channels a goroutine does before it asks for more.
 const channelPortion = 2048
 
-// followLocked notes what changes mean, and tells the roster. The channels that
-// are mended are ordered by id.
-func (b *Balancer) followLocked(changes iter.Seq[snapshot.Changed[*snapshot.Channel]]) *followed {
-	all := slices.Collect(changes)
+// followLocked notes what changed from one view's channels to the next one's, and
+// tells the roster. The channels that are mended are ordered by id.
+func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *followed {
+	list := make([]snapshot.Changed[*snapshot.Channel], 0, max(is.Len()-was.Len(), 1)) // at least so many
+	list = slices.AppendSeq(list, is.Since(was))
+	all := sortedByID(list, func(c *snapshot.Changed[*snapshot.Channel]) string { return c.ID })
+	kept := make([]*channel, len(all))
 	var mu sync.Mutex
 	var parts []*followed
 	parallel.Each(len(all), channelPortion, func() func(int) {
-		part := newFollowed(b)
+		part := &followed{b: b, changes: all, kept: kept, touched: map[string]*touched{}}
+		if len(all) > channelPortion {
+			part.lists = map[*string][]*touched{}
+		}
 		mu.Lock()
 		parts = append(parts, part)
 		mu.Unlock()
-		return func(i int) { part.follow(all[i].ID, all[i].Was, all[i].Is) }
+		return part.follow
 	})
 	f := parts[0]
 	for _, part := range parts[1:] {
@@ -50,37 +69,79 @@ func (b *Balancer) followLocked(changes iter.Seq[snapshot.Changed[*snapshot.Chan
 // unite takes over what another part has followed: other channels.
 func (f *followed) unite(part *followed) {
 	for model, changes := range part.touched {
-		f.touched[model] = append(f.touched[model], changes...)
+		if known := f.touched[model]; known != nil {
+			*known = append(*known, *changes...)
+		} else {
+			f.touched[model] = changes
+		}
 	}
 	f.join(part.moves)
 	f.mended = append(f.mended, part.mended...)
 }
 
-// follow notes that a channel has changed from old to ch; either may be nil.
-func (f *followed) follow(id string, old, ch *snapshot.Channel) {
-	note := func(model string, c *channel, ch *snapshot.Channel) {
-		changes := f.touched[model]
-		if n := len(changes); n > 0 && changes[n-1].id == id {
-			return // a model named twice, or kept
+// of appends the changes that concern a model to list, by id.
+func (f *followed) of(model string, list []change) []change {
+	touched := *f.touched[model]
+	slices.Sort(touched)
+	for _, t := range touched {
+		c := &f.changes[t/2]
+		if t%2 == 1 {
+			list = append(list, change{id: c.ID})
+		} else {
+			list = append(list, change{c.ID, f.kept[t/2], c.Is})
 		}
-		f.touched[model] = append(changes, change{id, c, ch})
 	}
-	if !serves(ch) {
-		f.retire(id)
+	return list
+}
+
+// follow notes what a change means.
+func (f *followed) follow(i int) {
+	c := &f.changes[i]
+	if !serves(c.Is) {
+		f.retire(c.ID)
 	} else {
-		c := f.keep(id)
-		if serves(old) && (old.BaseURL != ch.BaseURL || old.APIKey != ch.APIKey || old.Type != ch.Type) {
-			f.mended = append(f.mended, c)
+		kept := f.keep(c.ID)
+		f.kept[i] = kept
+		if serves(c.Was) && (c.Was.BaseURL != c.Is.BaseURL || c.Was.APIKey != c.Is.APIKey || c.Was.Type != c.Is.Type) {
+			f.mended = append(f.mended, kept)
 		}
-		for _, model := range ch.Models {
-			note(model, c, ch)
-		}
-	}
-	if serves(old) {
-		for _, model := range old.Models {
-			note(model, nil, nil)
+		for _, t := range f.lookUp(c.Is.Models) {
+			t.note(uint32(i), 0)
 		}
 	}
+	if serves(c.Was) {
+		for _, t := range f.lookUp(c.Was.Models) {
+			t.note(uint32(i), 1)
+		}
+	}
+}
+
+// maxLists bounds how many lists of models a part remembers.
+const maxLists = 4096
+
+// lookUp returns what touches each of some models, until the next call. Channels that were decoded
+// together share their lists of them, so that mostly one look finds all.
+func (f *followed) lookUp(models []string) []*touched {
+	if len(models) == 0 {
+		return nil
+	}
+	known := f.lists[&models[0]]
+	if len(known) == len(models) {
+		return known
+	}
+	f.found = f.found[:0]
+	for _, model := range models {
+		t := f.touched[model]
+		if t == nil {
+			t = new(touched)
+			f.touched[model] = t
+		}
+		f.found = append(f.found, t)
+	}
+	if f.lists != nil && len(f.lists) < maxLists {
+		f.lists[&models[0]] = slices.Clone(f.found)
+	}
+	return f.found
 }
 
 // keep returns the memory of a channel that is in the table to come.

@@ -61,8 +61,7 @@ func (p *Pool) members() []member {
 	for _, t := range tiers {
 		all = append(all, t.members...)
 	}
-	sortByID(all)
-	return all
+	return sortedByID(all, (*member).byID)
 }
 
 func (p *Pool) at(priorities bool) *atomic.Pointer[plan] {

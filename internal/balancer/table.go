@@ -61,16 +61,18 @@ func (b *Balancer) compile(prev *Table, channels *snapshot.Records[*snapshot.Cha
 			}
 		}
 	}
-	f := b.followLocked(channels.Since(prev.channels))
+	f := b.followLocked(prev.channels, channels)
 	models := slices.Collect(maps.Keys(f.touched))
 	next := make([]*entry, len(models))
 	parallel.Each(len(models)+1, modelPortion, func() func(int) {
+		var changes []change
 		return func(i int) {
 			if i == 0 { // no pool asks which channels are remembered
 				b.channels.settle()
 				return
 			}
-			next[i-1] = b.entry(prev.index.At(models[i-1]), f.touched[models[i-1]])
+			changes = f.of(models[i-1], changes[:0])
+			next[i-1] = b.entry(prev.index.At(models[i-1]), changes)
 		}
 	})
 	entries, gone := make(map[string]*entry, len(models)), []string(nil)
@@ -111,7 +113,7 @@ const modelPortion = 32
 // pool to take over.
 const few = 8
 
-// entry returns the pools of a model after changes, and nil if nobody offers it
+// entry returns the pools of a model after changes, which are ordered by id, and nil if nobody offers it
 // any more. prev may be nil; a pool that no change concerns is that of prev.
 func (b *Balancer) entry(prev *entry, changes []change) *entry {
 	var next entry
@@ -181,8 +183,8 @@ func (c *change) member(wire snapshot.Wire) *member {
 	return &member{c.of, c.ch}
 }
 
-// merge returns the members of before, ordered by id, with changes. before
-// may be nil.
+// merge returns the members of before, ordered by id, with changes, which are, too.
+// before may be nil.
 func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
 	var members []member
 	if before != nil {
@@ -192,13 +194,16 @@ func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
 		}
 		members = slices.DeleteFunc(before.members(), func(m member) bool { return changed[m.id] })
 	}
+	members = slices.Grow(members, len(changes))
 	for _, c := range changes {
 		if m := c.member(wire); m != nil {
 			members = append(members, *m)
 		}
 	}
-	sortByID(members)
-	return members
+	if before == nil {
+		return members
+	}
+	return sortedByID(members, (*member).byID)
 }
 
 // Pool returns the channels that serve model in w. It fails with ErrWrongWire if
