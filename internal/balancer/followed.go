@@ -20,6 +20,7 @@ type followed struct {
 	touched map[string]*touched    // by model
 	lists   map[*string][]*touched // those of lists of models, by their first; nil where there is little to follow
 	found   []*touched             // by the last lookUp
+	room    [8]*touched            // of found, for as many as there mostly are
 	mended  []*channel             // what their old address or key led to is no reason to wait
 }
 
@@ -27,11 +28,20 @@ type followed struct {
 // and one more if the channel does not offer the model after it. Where 100,000
 // channels come, their pools are made of three times as many: these take 4 bytes
 // each, and nothing for the collector to follow.
-type touched []uint32
+type touched struct {
+	changes []uint32
+	room    [2]uint32 // of changes, for as many as there mostly are
+}
+
+func newTouched() *touched {
+	t := new(touched)
+	t.changes = t.room[:0]
+	return t
+}
 
 func (t *touched) note(change, gone uint32) {
-	if n := len(*t); n == 0 || (*t)[n-1]/2 != change { // a model named twice, or kept
-		*t = append(*t, change*2+gone)
+	if n := len(t.changes); n == 0 || t.changes[n-1]/2 != change { // a model named twice, or kept
+		t.changes = append(t.changes, change*2+gone)
 	}
 }
 
@@ -49,6 +59,7 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 	var parts []*followed
 	parallel.Each(len(all), channelPortion, func() func(int) {
 		part := &followed{b: b, changes: all, kept: kept, touched: map[string]*touched{}}
+		part.found = part.room[:0]
 		if len(all) > channelPortion {
 			part.lists = map[*string][]*touched{}
 		}
@@ -68,11 +79,11 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 
 // unite takes over what another part has followed: other channels.
 func (f *followed) unite(part *followed) {
-	for model, changes := range part.touched {
+	for model, t := range part.touched {
 		if known := f.touched[model]; known != nil {
-			*known = append(*known, *changes...)
+			known.changes = append(known.changes, t.changes...)
 		} else {
-			f.touched[model] = changes
+			f.touched[model] = t
 		}
 	}
 	f.join(part.moves)
@@ -81,9 +92,9 @@ func (f *followed) unite(part *followed) {
 
 // of appends the changes that concern a model to list, by id.
 func (f *followed) of(model string, list []change) []change {
-	touched := *f.touched[model]
-	slices.Sort(touched)
-	for _, t := range touched {
+	all := f.touched[model].changes
+	slices.Sort(all)
+	for _, t := range all {
 		c := &f.changes[t/2]
 		if t%2 == 1 {
 			list = append(list, change{id: c.ID})
@@ -133,7 +144,7 @@ func (f *followed) lookUp(models []string) []*touched {
 	for _, model := range models {
 		t := f.touched[model]
 		if t == nil {
-			t = new(touched)
+			t = newTouched()
 			f.touched[model] = t
 		}
 		f.found = append(f.found, t)
