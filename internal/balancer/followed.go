@@ -130,8 +130,9 @@ func (f *followed) follow(i int) {
 // maxLists bounds how many lists of models a part remembers.
 const maxLists = 4096
 
-// lookUp returns what touches each of some models, until the next call. Channels that were decoded
-// together share their lists of them, so that mostly one look finds all.
+// lookUp returns what touches each of some models, and is good until the next call.
+// Channels that were decoded together share their lists of models, so that mostly one
+// look finds all.
 func (f *followed) lookUp(models []string) []*touched {
 	if len(models) == 0 {
 		return nil
