@@ -39,6 +39,12 @@ func (p *Pool) Homes(session string) (fast, slow string) {
 	return t.members[t.search(d.hash, false)].id, t.members[t.nextHome(&d)].id
 }
 
+// Greatest returns the greatest vote of channels with such hashes.
+func Greatest(session uint64, hashes []uint64) uint64 { return greatest(session, hashes) }
+
+// PlaceBits are the bits of a hash that are 0.
+const PlaceBits = placeBits
+
 // Best returns the best of some channels' votes, each of that weight.
 func Best(weight uint64, votes ...uint64) uint64 {
 	b := none
@@ -124,7 +130,7 @@ func (r *Roster) Has(id string) bool { return r.b.channels.get(id) != nil }
 
 // IDs lists all, and panics if they are not in their order.
 func (r *Roster) IDs() (ids []string) {
-	if all := r.b.channels.all; !slices.IsSortedFunc(all, rosterOrder) {
+	if all := r.b.channels.all; !slices.IsSortedFunc(all, func(x, y *channel) int { return y.inRoster(x.stripe, x.id) }) {
 		panic("the roster is not in order")
 	}
 	for _, c := range r.b.channels.all {

@@ -18,7 +18,8 @@ type followed struct {
 	kept    []*channel                            // of each of changes; nil where the table to come does not have it
 	moves
 	touched map[string]*touched    // by model
-	lists   map[*string][]*touched // those of lists of models, by their first; nil where there is little to follow
+	lists   map[*string][]*touched // those of lists of models, by their first; nil where channels share none
+	listed  int                    // models in lists
 	found   []*touched             // by the last lookUp
 	room    [8]*touched            // of found, for as many as there mostly are
 	mended  []*channel             // what their old address or key led to is no reason to wait
@@ -60,7 +61,7 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 	parallel.Each(len(all), channelPortion, func() func(int) {
 		part := &followed{b: b, changes: all, kept: kept, touched: map[string]*touched{}}
 		part.found = part.room[:0]
-		if len(all) > channelPortion {
+		if was.Len() == 0 && len(all) > channelPortion {
 			part.lists = map[*string][]*touched{}
 		}
 		mu.Lock()
@@ -127,8 +128,9 @@ func (f *followed) follow(i int) {
 	}
 }
 
-// maxLists bounds how many lists of models a part remembers.
-const maxLists = 4096
+// maxListed bounds how many models there are in the lists that a part remembers, at
+// 8 bytes each.
+const maxListed = 1 << 16
 
 // lookUp returns what touches each of some models, and is good until the next call.
 // Channels that were decoded together share their lists of models, so that mostly one
@@ -150,7 +152,11 @@ func (f *followed) lookUp(models []string) []*touched {
 		}
 		f.found = append(f.found, t)
 	}
-	if f.lists != nil && len(f.lists) < maxLists {
+	if f.lists != nil {
+		if f.listed += len(models); f.listed > maxListed { // most of them are not asked for again
+			clear(f.lists)
+			f.listed = len(models)
+		}
 		f.lists[&models[0]] = slices.Clone(f.found)
 	}
 	return f.found

@@ -21,10 +21,10 @@ const (
 	placeMask = 1<<placeBits - 1
 )
 
-// vote makes a random-looking number of a session's and a channel's hash, and
-// puts the channel's place in its tier, or in its run, below it. Each bit of a
-// product depends on all bits below it of both, so the upper ones are good enough
-// where both factors are hashes.
+// vote makes a random-looking number of a session's hash and a channel's, whose
+// placeBits are 0, and puts the channel's place in its tier, or in its run, below it.
+// Each bit of a product depends on all bits below it of both, so the upper 40, made of
+// 40 bits of each, are good enough where both are hashes.
 func vote(session, channel, place uint64) uint64 { return session*channel + place }
 
 // Precision of logarithms: logStep bits of the number choose a line of the

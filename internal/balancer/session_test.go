@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/routex/cachewarmer/internal/balancer"
 	"github.com/routex/cachewarmer/internal/snapshot"
 	"github.com/routex/cachewarmer/internal/testkit"
@@ -204,6 +206,23 @@ func TestTheSearchOvertakesNoScore(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestOfEqualVotesTheLastIsTheGreatest has hashes that are alike, or 0, where places
+// alone decide: the search is compared with one look after the other.
+func TestOfEqualVotesTheLastIsTheGreatest(t *testing.T) {
+	some := []uint64{0, 1 << balancer.PlaceBits, 3 << balancer.PlaceBits, 1 << 63, 0xabcdef << balancer.PlaceBits}
+	rapid.Check(t, func(t *rapid.T) {
+		hashes := rapid.SliceOfN(rapid.SampledFrom(some), 1, 17).Draw(t, "hashes")
+		session := rapid.OneOf(rapid.SampledFrom([]uint64{0, 1, 2, 1 << 40}), rapid.Uint64()).Draw(t, "session")
+		want := uint64(0)
+		for i, h := range hashes {
+			want = max(want, session*h+uint64(i))
+		}
+		if got := balancer.Greatest(session, hashes); got != want {
+			t.Fatalf("the greatest vote is %#x, want %#x", got, want)
+		}
+	})
 }
 
 // TestEqualScoresAreDecidedByTheVote has votes so close to each other that their

@@ -113,8 +113,9 @@ const modelPortion = 32
 // pool to take over.
 const few = 8
 
-// entry returns the pools of a model after changes, which are ordered by id, and nil if nobody offers it
-// any more. prev may be nil; a pool that no change concerns is that of prev.
+// entry returns the pools of a model after changes, which are ordered by id, and nil
+// if nobody offers it any more. prev may be nil; a pool that no change concerns is
+// that of prev.
 func (b *Balancer) entry(prev *entry, changes []change) *entry {
 	var next entry
 	for i, wire := range wires {

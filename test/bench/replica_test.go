@@ -110,25 +110,26 @@ func BenchmarkStart(b *testing.B) {
 			r := newRig(b)
 			r.publish(sets(b, n))
 			tag := r.current[snapshot.Channels].Tag
+			r.current = nil
 			b.Run("who=ours", func(b *testing.B) {
 				peak := watchHeap()
 				for b.Loop() {
-					one := &start{TB: b}
+					one := begin(b)
 					own := *r
 					own.tb = one
 					wait(b, own.follow(nil, nil), tag)
-					peak.first()
-					one.end(b)
+					peak.first(b)
+					one.next(b)
 				}
 				b.ReportMetric(peak.rise(), "peak-heap-B")
 			})
 			b.Run("who=hgetall+decode", func(b *testing.B) {
 				peak := watchHeap()
 				for b.Loop() {
-					one := &start{TB: b}
+					one := begin(b)
 					readAll(b, r)
-					peak.first()
-					one.end(b)
+					peak.first(b)
+					one.next(b)
 				}
 				b.ReportMetric(peak.rise(), "peak-heap-B")
 			})
@@ -142,16 +143,26 @@ type start struct {
 	ends []func()
 }
 
+func begin(b *testing.B) *start {
+	s := &start{TB: b}
+	b.Cleanup(s.end) // for one that fails
+	return s
+}
+
 // Cleanup calls f when the start is over.
 func (s *start) Cleanup(f func()) { s.ends = append(s.ends, f) }
 
-// end leaves nothing of it to the next one, and takes no time of b's.
-func (s *start) end(b *testing.B) {
-	b.StopTimer()
+func (s *start) end() {
 	for _, f := range slices.Backward(s.ends) {
 		f()
 	}
 	s.ends = nil
+}
+
+// next leaves nothing of it to the next one, and takes no time of b's.
+func (s *start) next(b *testing.B) {
+	b.StopTimer()
+	s.end()
 	runtime.GC()
 	b.StartTimer()
 }
@@ -193,7 +204,14 @@ func watchHeap() *peak {
 }
 
 // first says that what is watched has happened.
-func (p *peak) first() { p.once.Do(func() { close(p.enough) }) }
+func (p *peak) first(b *testing.B) {
+	p.once.Do(func() {
+		b.StopTimer()
+		close(p.enough)
+		<-p.done
+		b.StartTimer()
+	})
+}
 
 // rise waits for the last look and returns the highest, less the one before.
 func (p *peak) rise() float64 {
