@@ -84,12 +84,15 @@ func (s *sim) rest() {
 	s.fail("not at rest after %v: %s", rests, why)
 }
 
-// pastRedis reports whether this was the source's content at a place that Redis
-// never had. Who has read it there, from a database that was replaced and came
-// back the same, keeps that order until a change shows that he is further.
-func (s *sim) pastRedis(kind int, snap *snapshot.Snapshot) bool {
+// keepsOrder reports whether a replica that serves the source's content may say that
+// it is of another lineage, where the source had it, too, until a change shows that
+// the replica is further. Either Redis never had that lineage: the replica has read it
+// from a database that was replaced and came back the same. Or Redis has lost it, and
+// what force put below had not heard of this replica.
+func (s *sim) keepsOrder(kind int, snap *snapshot.Snapshot) bool {
 	o := snap.Meta.Order
-	return !s.referee.lineages[o.Lineage] && slices.Contains(s.source.legit[kind][o], snap.Set.Digest())
+	lifted := o.Compare(orderOf(s.master.data.get(keys.Meta(kinds[kind])))) > 0
+	return (lifted || !s.referee.lineages[o.Lineage]) && slices.Contains(s.source.legit[kind][o], snap.Set.Digest())
 }
 
 // operate is what an operator does when the source went back: warm by force, at
@@ -156,7 +159,7 @@ func (s *sim) unequal() string {
 			case v.Stale(kind):
 				_, why := p.cache.Ready()
 				return p.id + " marks its " + string(kind) + ": " + why
-			case i < 3 && v.Snapshot(kind).Meta.Order.Lineage != s.source.now.lineage && !s.pastRedis(i, v.Snapshot(kind)):
+			case i < 3 && v.Snapshot(kind).Meta.Order.Lineage != s.source.now.lineage && !s.keepsOrder(i, v.Snapshot(kind)):
 				return p.id + " serves the " + string(kind) + " of another lineage than the source's"
 			case v.Snapshot(kind).Tag != tags[i]:
 				return p.id + " serves the " + string(kind) + " " + string(v.Snapshot(kind).Tag) + ", the head says " + string(tags[i])
