@@ -14,25 +14,33 @@ func sortedByID[T any](list []T, id func(*T) string) []T {
 	if len(list) < 2 {
 		return list
 	}
-	type keyed struct {
-		head uint64
-		at   int
-	}
 	common := id(&list[0])
 	for i := range list {
 		if other := id(&list[i]); !strings.HasPrefix(other, common) {
 			common = common[:lenCommon(common, other)]
 		}
 	}
+	return sortedBy(list, id, func(m *T) uint64 {
+		var head [8]byte
+		copy(head[:], id(m)[len(common):])
+		return binary.BigEndian.Uint64(head[:])
+	})
+}
+
+// sortedBy returns list in the order of a number, asked for once, and of ids where
+// that is the same.
+func sortedBy[T any](list []T, id func(*T) string, number func(*T) uint64) []T {
+	type keyed struct {
+		number uint64
+		at     int
+	}
 	all := make([]keyed, len(list))
 	for i := range list {
-		var head [8]byte
-		copy(head[:], id(&list[i])[len(common):])
-		all[i] = keyed{binary.BigEndian.Uint64(head[:]), i}
+		all[i] = keyed{number(&list[i]), i}
 	}
 	slices.SortFunc(all, func(x, y keyed) int {
-		if x.head != y.head {
-			return cmp.Compare(x.head, y.head)
+		if x.number != y.number {
+			return cmp.Compare(x.number, y.number)
 		}
 		return strings.Compare(id(&list[x.at]), id(&list[y.at]))
 	})

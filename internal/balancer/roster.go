@@ -63,28 +63,6 @@ func (r *roster) remove(c *channel) {
 	}
 }
 
-// sortRoster sorts as inRoster says, and looks at each channel once only, for they
-// lie far apart in memory.
-func sortRoster(list []*channel) {
-	type keyed struct {
-		stripe uint32
-		c      *channel
-	}
-	all := make([]keyed, len(list))
-	for i, c := range list {
-		all[i] = keyed{c.stripe, c}
-	}
-	slices.SortFunc(all, func(x, y keyed) int {
-		if x.stripe != y.stripe {
-			return cmp.Compare(x.stripe, y.stripe)
-		}
-		return strings.Compare(x.c.id, y.c.id)
-	})
-	for i := range all {
-		list[i] = all[i].c
-	}
-}
-
 // fewLeft is how many are removed one by one, which moves all behind each:
 // with more each channel is looked at once.
 const fewLeft = 32
@@ -104,7 +82,7 @@ func (r *roster) settle() {
 			}
 		}
 	}
-	sortRoster(r.late)
+	r.late = sortedBy(r.late, func(c **channel) string { return (*c).id }, func(c **channel) uint64 { return uint64((*c).stripe) })
 	places := make([]int, len(r.late))
 	for i, c := range r.late {
 		places[i], _ = r.at(c.stripe, c.id)
