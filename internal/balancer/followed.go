@@ -153,11 +153,10 @@ func (f *followed) lookUp(models []string) []*touched {
 		f.found = append(f.found, t)
 	}
 	if f.lists != nil {
-		if f.listed += len(models); f.listed > maxListed { // most of them are not asked for again
-			clear(f.lists)
-			f.listed = len(models)
-		}
 		f.lists[&models[0]] = slices.Clone(f.found)
+		if f.listed += len(models); f.listed > maxListed { // channels share too few
+			f.lists = nil
+		}
 	}
 	return f.found
 }
