@@ -1,6 +1,9 @@
 package source
 
-import "context"
+import (
+	"context"
+	"database/sql"
+)
 
 // What tests have to know of the gate.
 const (
@@ -13,3 +16,9 @@ func (d *DB) Exec(ctx context.Context, statement string) error {
 	_, err := d.write.ExecContext(ctx, statement)
 	return err
 }
+
+// Reader takes a connection of those that read, for as long as it is not closed.
+func (d *DB) Reader(ctx context.Context) (*sql.Conn, error) { return d.read.Conn(ctx) }
+
+// Readers returns how many connections there are for reading.
+func (d *DB) Readers() int { return d.read.Stats().OpenConnections }

@@ -27,7 +27,8 @@ const (
 	// openWithin bounds how often the first connection tries: turning a file to
 	// WAL mode does not wait for others who do the same.
 	openWithin = 10 * time.Second
-	readers    = 5 // connections; one of them is held by watch
+	readers    = 5           // connections; one of them is held by watch
+	readerIdle = time.Minute // what loads that met needed is closed after it, with its two descriptors
 )
 
 // sqliteFile is a SQLite database in WAL mode: any number of readers beside
@@ -73,6 +74,7 @@ func openSQLite(ctx context.Context, path string, poll time.Duration, log *slog.
 	s.write.SetMaxOpenConns(1)
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	s.read.SetConnMaxIdleTime(readerIdle)
 	if err = s.begin(ctx); err != nil {
 		_ = s.close()
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -372,7 +373,8 @@ func (s *soak) invalidate(ctx context.Context) {
 type load struct {
 	heap       uint64
 	goroutines int
-	files      int
+	files      int            // descriptors
+	leadTo     map[string]int // of them, by the name of a file, or sockets
 	keys       []string
 }
 
@@ -387,7 +389,24 @@ func (s *soak) load() load {
 	runtime.ReadMemStats(&m)
 	files, err := os.ReadDir("/proc/self/fd")
 	s.must(err)
-	return load{heap: m.HeapAlloc, goroutines: runtime.NumGoroutine(), files: len(files), keys: keys}
+	return load{heap: m.HeapAlloc, goroutines: runtime.NumGoroutine(), files: len(files), leadTo: leadTo(files), keys: keys}
+}
+
+// leadTo counts descriptors by what they lead to, which tells who keeps them.
+func leadTo(files []os.DirEntry) map[string]int {
+	counts := map[string]int{}
+	for _, f := range files {
+		to, err := os.Readlink("/proc/self/fd/" + f.Name())
+		if err != nil {
+			continue // the one that listed them
+		}
+		if kind, _, numbered := strings.Cut(to, ":["); numbered {
+			counts[kind+"s"]++
+		} else {
+			counts[filepath.Base(to)]++
+		}
+	}
+	return counts
 }
 
 // keys returns the names of all keys in Redis, whoever wrote them, sorted. A warm
@@ -448,6 +467,7 @@ func (s *soak) report(cpu float64) {
 func (s *soak) drift(first, last load) {
 	s.t.Logf("figure: soak: heap %.1f → %.1f MiB, goroutines %d → %d, descriptors %d → %d, keys in Redis %d → %d (bound 5 %%, keys equal)",
 		float64(first.heap)/(1<<20), float64(last.heap)/(1<<20), first.goroutines, last.goroutines, first.files, last.files, len(first.keys), len(last.keys))
+	s.t.Logf("descriptors lead to %v, and at the end to %v", first.leadTo, last.leadTo)
 	for _, d := range []struct {
 		what        string
 		first, last float64
