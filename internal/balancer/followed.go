@@ -50,11 +50,12 @@ func (t *touched) note(change, gone uint32) {
 const channelPortion = 2048
 
 // followLocked notes what changed from one view's channels to the next one's, and
-// tells the roster. The channels that are mended are ordered by id.
+// tells the roster. The channels that are mended are ordered by id. It looks at the
+// records in the order in which they were decoded, one behind the other in memory.
 func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *followed {
 	list := make([]snapshot.Changed[*snapshot.Channel], 0, max(is.Len()-was.Len(), 1)) // at least so many
 	list = slices.AppendSeq(list, is.Since(was))
-	all := sortedByID(list, func(c *snapshot.Changed[*snapshot.Channel]) string { return c.ID })
+	all, places := placed(list)
 	kept := make([]*channel, len(all))
 	var mu sync.Mutex
 	var parts []*followed
@@ -67,7 +68,7 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 		mu.Lock()
 		parts = append(parts, part)
 		mu.Unlock()
-		return part.follow
+		return func(i int) { part.follow(&list[i], places[i]) }
 	})
 	f := parts[0]
 	for _, part := range parts[1:] {
@@ -76,6 +77,19 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 	b.channels.join(f.moves)
 	slices.SortFunc(f.mended, func(x, y *channel) int { return strings.Compare(x.id, y.id) })
 	return f
+}
+
+// placed returns changes in the order of ids, and the place of each of them there.
+func placed(list []snapshot.Changed[*snapshot.Channel]) (sorted []snapshot.Changed[*snapshot.Channel], places []uint32) {
+	places = make([]uint32, len(list))
+	if len(list) < 2 {
+		return list, places
+	}
+	order := orderByID(list, func(c *snapshot.Changed[*snapshot.Channel]) string { return c.ID })
+	for i, k := range order {
+		places[k.at] = uint32(i)
+	}
+	return inOrder(list, order), places
 }
 
 // unite takes over what another part has followed: other channels.
@@ -107,8 +121,7 @@ func (f *followed) of(model string, list []change) []change {
 }
 
 // follow notes what a change means.
-func (f *followed) follow(i int) {
-	c := &f.changes[i]
+func (f *followed) follow(c *snapshot.Changed[*snapshot.Channel], i uint32) {
 	if !serves(c.Is) {
 		f.retire(c.ID)
 	} else {
@@ -118,12 +131,12 @@ func (f *followed) follow(i int) {
 			f.mended = append(f.mended, kept)
 		}
 		for _, t := range f.lookUp(c.Is.Models) {
-			t.note(uint32(i), 0)
+			t.note(i, 0)
 		}
 	}
 	if serves(c.Was) {
 		for _, t := range f.lookUp(c.Was.Models) {
-			t.note(uint32(i), 1)
+			t.note(i, 1)
 		}
 	}
 }

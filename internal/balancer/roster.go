@@ -82,7 +82,8 @@ func (r *roster) settle() {
 			}
 		}
 	}
-	r.late = sortedBy(r.late, func(c **channel) string { return (*c).id }, func(c **channel) uint64 { return uint64((*c).stripe) })
+	byStripe := orderBy(r.late, func(c **channel) string { return (*c).id }, func(c **channel) uint64 { return uint64((*c).stripe) })
+	r.late = inOrder(r.late, byStripe)
 	places := make([]int, len(r.late))
 	for i, c := range r.late {
 		places[i], _ = r.at(c.stripe, c.id)
