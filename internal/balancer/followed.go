@@ -14,8 +14,9 @@ import (
 // still meanwhile.
 type followed struct {
 	b       *Balancer
-	changes []snapshot.Changed[*snapshot.Channel] // by id
-	kept    []*channel                            // of each of changes; nil where the table to come does not have it
+	changes []snapshot.Changed[*snapshot.Channel] // one record behind the other in memory, as they were decoded
+	places  []uint32                              // of changes, in the order of ids
+	seats   []seat                                // by place; of one that the table to come does not have, the record before
 	moves
 	touched map[string]*touched    // by model
 	lists   map[*string][]*touched // those of lists of models, by their first; nil where channels share none
@@ -25,10 +26,10 @@ type followed struct {
 	mended  []*channel             // what their old address or key led to is no reason to wait
 }
 
-// touched says which changes concern a model: for each its place among all, twice,
-// and one more if the channel does not offer the model after it. Where 100,000
-// channels come, their pools are made of three times as many: these take 4 bytes
-// each, and nothing for the collector to follow.
+// touched says which changes concern a model: of each its place, twice, and one more
+// if the channel does not offer the model after it. Where 100,000 channels come, their
+// pools are made of three times as many: these take 4 bytes each, and nothing for the
+// collector to follow.
 type touched struct {
 	changes []uint32
 	room    [2]uint32 // of changes, for as many as there mostly are
@@ -40,9 +41,9 @@ func newTouched() *touched {
 	return t
 }
 
-func (t *touched) note(change, gone uint32) {
-	if n := len(t.changes); n == 0 || t.changes[n-1]/2 != change { // a model named twice, or kept
-		t.changes = append(t.changes, change*2+gone)
+func (t *touched) note(place, gone uint32) {
+	if n := len(t.changes); n == 0 || t.changes[n-1]/2 != place { // a model named twice, or kept
+		t.changes = append(t.changes, place*2+gone)
 	}
 }
 
@@ -50,25 +51,23 @@ func (t *touched) note(change, gone uint32) {
 const channelPortion = 2048
 
 // followLocked notes what changed from one view's channels to the next one's, and
-// tells the roster. The channels that are mended are ordered by id. It looks at the
-// records in the order in which they were decoded, one behind the other in memory.
+// tells the roster. The channels that are mended are ordered by id.
 func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *followed {
 	list := make([]snapshot.Changed[*snapshot.Channel], 0, max(is.Len()-was.Len(), 1)) // at least so many
 	list = slices.AppendSeq(list, is.Since(was))
-	all, places := placed(list)
-	kept := make([]*channel, len(all))
+	places, seats := placesOf(list), make([]seat, len(list))
 	var mu sync.Mutex
 	var parts []*followed
-	parallel.Each(len(all), channelPortion, func() func(int) {
-		part := &followed{b: b, changes: all, kept: kept, touched: map[string]*touched{}}
+	parallel.Each(len(list), channelPortion, func() func(int) {
+		part := &followed{b: b, changes: list, places: places, seats: seats, touched: map[string]*touched{}}
 		part.found = part.room[:0]
-		if was.Len() == 0 && len(all) > channelPortion {
+		if was.Len() == 0 && len(list) > channelPortion {
 			part.lists = map[*string][]*touched{}
 		}
 		mu.Lock()
 		parts = append(parts, part)
 		mu.Unlock()
-		return func(i int) { part.follow(&list[i], places[i]) }
+		return part.follow
 	})
 	f := parts[0]
 	for _, part := range parts[1:] {
@@ -79,17 +78,16 @@ func (b *Balancer) followLocked(was, is *snapshot.Records[*snapshot.Channel]) *f
 	return f
 }
 
-// placed returns changes in the order of ids, and the place of each of them there.
-func placed(list []snapshot.Changed[*snapshot.Channel]) (sorted []snapshot.Changed[*snapshot.Channel], places []uint32) {
-	places = make([]uint32, len(list))
-	if len(list) < 2 {
-		return list, places
+// placesOf returns the place of each change in the order of ids.
+func placesOf(changes []snapshot.Changed[*snapshot.Channel]) []uint32 {
+	places := make([]uint32, len(changes))
+	if len(changes) > 1 {
+		order := orderByID(changes, func(c *snapshot.Changed[*snapshot.Channel]) string { return c.ID })
+		for place, k := range order {
+			places[k.at] = uint32(place)
+		}
 	}
-	order := orderByID(list, func(c *snapshot.Changed[*snapshot.Channel]) string { return c.ID })
-	for i, k := range order {
-		places[k.at] = uint32(i)
-	}
-	return inOrder(list, order), places
+	return places
 }
 
 // unite takes over what another part has followed: other channels.
@@ -110,33 +108,30 @@ func (f *followed) of(model string, list []change) []change {
 	all := f.touched[model].changes
 	slices.Sort(all)
 	for _, t := range all {
-		c := &f.changes[t/2]
-		if t%2 == 1 {
-			list = append(list, change{id: c.ID})
-		} else {
-			list = append(list, change{c.ID, f.kept[t/2], c.Is})
-		}
+		list = append(list, change{&f.seats[t/2], t%2 == 1})
 	}
 	return list
 }
 
 // follow notes what a change means.
-func (f *followed) follow(c *snapshot.Changed[*snapshot.Channel], i uint32) {
+func (f *followed) follow(i int) {
+	c, place := &f.changes[i], f.places[i]
 	if !serves(c.Is) {
 		f.retire(c.ID)
+		f.seats[place].ch = c.Was
 	} else {
 		kept := f.keep(c.ID)
-		f.kept[i] = kept
+		f.seats[place] = seatOf(member{kept, c.Is})
 		if serves(c.Was) && (c.Was.BaseURL != c.Is.BaseURL || c.Was.APIKey != c.Is.APIKey || c.Was.Type != c.Is.Type) {
 			f.mended = append(f.mended, kept)
 		}
 		for _, t := range f.lookUp(c.Is.Models) {
-			t.note(i, 0)
+			t.note(place, 0)
 		}
 	}
 	if serves(c.Was) {
 		for _, t := range f.lookUp(c.Was.Models) {
-			t.note(i, 1)
+			t.note(place, 1)
 		}
 	}
 }

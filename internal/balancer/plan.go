@@ -104,11 +104,11 @@ type group struct {
 	next int // where in tier the next of them goes
 }
 
-// newPlan sorts members, which are ordered by id, into tiers.
-func newPlan(members []member, priorities bool) plan {
-	groups, of := map[place]*group{}, make([]*group, len(members))
-	for i, m := range members {
-		at := place{rankOf(m.ch, priorities), weightOf(m.ch)}
+// newPlan sorts channels, which are ordered by id, into tiers.
+func newPlan(seats []*seat, priorities bool) plan {
+	groups, of := map[place]*group{}, make([]*group, len(seats))
+	for i, s := range seats {
+		at := s.place(priorities)
 		g := groups[at]
 		if g == nil {
 			g = &group{place: at}
@@ -118,9 +118,9 @@ func newPlan(members []member, priorities bool) plan {
 		of[i] = g
 	}
 	p := planOf(slices.SortedFunc(maps.Values(groups), func(x, y *group) int { return x.compare(y.place) }))
-	for i, m := range members {
+	for i, s := range seats {
 		g := of[i]
-		g.tier.members[g.next] = m
+		g.tier.members[g.next] = s.member
 		g.next++
 	}
 	return p
@@ -169,7 +169,7 @@ func (p plan) find(id string) (of, at int) {
 	return -1, -1
 }
 
-// after returns newPlan of the members of p with the channel id as now, or
+// after returns newPlan of the channels of p with the channel id as now, or
 // without it if that is nil. All tiers that it is not in are those of p.
 //
 //	cost  that of copying a tier; no look at other channels, but for a search by id

@@ -29,7 +29,7 @@ func (p *Pool) plan(priorities bool) plan {
 	if built := at.Load(); built != nil {
 		return *built
 	}
-	built := newPlan(p.members(), priorities)
+	built := newPlan(seatsOf(p.members()), priorities)
 	at.CompareAndSwap(nil, &built)
 	return built
 }

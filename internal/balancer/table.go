@@ -23,13 +23,6 @@ type Table struct {
 // entry holds a model's pool for each of wires; nil where nobody speaks it.
 type entry [len(wires)]*Pool
 
-// change is what becomes of a channel in the pools of one model.
-type change struct {
-	id string
-	of *channel          // nil where ch is
-	ch *snapshot.Channel // nil: it does not offer the model any more
-}
-
 // Compile makes the table of a view.
 //
 //	prev      the table of the view before, or nil
@@ -118,16 +111,16 @@ const few = 8
 // that of prev.
 func (b *Balancer) entry(prev *entry, changes []change) *entry {
 	var next entry
-	for i, wire := range wires {
+	for wire := range wires {
 		var before *Pool
 		if prev != nil {
-			before = prev[i]
+			before = prev[wire]
 		}
 		if !slices.ContainsFunc(changes, func(c change) bool { return c.concerns(before, wire) }) {
-			next[i] = before
+			next[wire] = before
 			continue
 		}
-		next[i] = b.follow(before, changes, wire)
+		next[wire] = b.follow(before, changes, wire)
 	}
 	if next == (entry{}) {
 		return nil
@@ -137,13 +130,13 @@ func (b *Balancer) entry(prev *entry, changes []change) *entry {
 
 // follow returns the pool after before, which may be nil, and nil if nobody is in
 // it any more.
-func (b *Balancer) follow(before *Pool, changes []change, wire snapshot.Wire) *Pool {
+func (b *Balancer) follow(before *Pool, changes []change, wire int) *Pool {
 	var built plan
 	ranked := b.strategy.Load() == byPriority
 	if before != nil && len(changes) <= few {
 		built, ranked = before.some(ranked)
 		for _, c := range changes {
-			built = built.after(c.id, c.member(wire), ranked)
+			built = built.after(c.id(), c.in(wire), ranked)
 		}
 	} else {
 		built = newPlan(merge(before, changes, wire), ranked)
@@ -162,49 +155,27 @@ func (b *Balancer) follow(before *Pool, changes []change, wire snapshot.Wire) *P
 	return p
 }
 
-// concerns reports whether the change is one of a pool of that format; before
-// may be nil.
-func (c *change) concerns(before *Pool, wire snapshot.Wire) bool {
-	if c.ch != nil && c.ch.Speaks(wire) {
-		return true
-	}
-	if before == nil {
-		return false
-	}
-	_, was := before.find(c.id)
-	return was
-}
-
-// member is what a change comes to for a pool of a format: nil if the channel is
-// not in it.
-func (c *change) member(wire snapshot.Wire) *member {
-	if c.ch == nil || !c.ch.Speaks(wire) {
-		return nil
-	}
-	return &member{c.of, c.ch}
-}
-
 // merge returns the members of before, ordered by id, with changes, which are, too.
 // before may be nil.
-func merge(before *Pool, changes []change, wire snapshot.Wire) []member {
-	var members []member
+func merge(before *Pool, changes []change, wire int) []*seat {
+	var seats []*seat
 	if before != nil {
 		changed := make(map[string]bool, len(changes))
 		for _, c := range changes {
-			changed[c.id] = true
+			changed[c.id()] = true
 		}
-		members = slices.DeleteFunc(before.members(), func(m member) bool { return changed[m.id] })
+		seats = seatsOf(slices.DeleteFunc(before.members(), func(m member) bool { return changed[m.id] }))
 	}
-	members = slices.Grow(members, len(changes))
+	seats = slices.Grow(seats, len(changes))
 	for _, c := range changes {
-		if m := c.member(wire); m != nil {
-			members = append(members, *m)
+		if c.serves(wire) {
+			seats = append(seats, c.seat)
 		}
 	}
 	if before == nil {
-		return members
+		return seats
 	}
-	return sortedByID(members, (*member).byID)
+	return sortedByID(seats, func(s **seat) string { return (*s).id })
 }
 
 // Pool returns the channels that serve model in w. It fails with ErrWrongWire if
