@@ -65,38 +65,51 @@ func (a *aims) knows(rules map[string][]int) bool {
 }
 
 // rename brings named, which is that of before, up to date, and returns what
-// rules aim at and may have changed.
+// rules aim at and may have changed; nil where that is nothing, as mostly.
 func (a *aims) rename(before *snapshot.Records[*snapshot.Channel]) (moved map[string]bool) {
-	moved, own := map[string]bool{}, false
-	note := func(ch *snapshot.Channel, comes bool) {
-		if ch == nil || ch.Status == snapshot.StatusDisabled || a.rules[ch.Name] == nil {
-			return
-		}
-		if !own {
-			a.named, own = maps.Clone(a.named), true
-		}
-		held := slices.DeleteFunc(slices.Clone(a.named[ch.Name]), func(other *snapshot.Channel) bool { return other.ID == ch.ID })
-		if comes {
-			held = append(held, ch)
-			slices.SortFunc(held, byID)
-		}
-		a.named[ch.Name], moved[ch.Name] = held, true
-	}
 	for c := range a.channels.Since(before) {
-		if a.rules[c.ID] != nil {
+		itself, was, is := a.rules[c.ID] != nil, a.aimedAt(c.Was), a.aimedAt(c.Is)
+		if !itself && !was && !is {
+			continue
+		}
+		if moved == nil {
+			moved, a.named = map[string]bool{}, maps.Clone(a.named)
+		}
+		if itself {
 			moved[c.ID] = true
 		}
-		note(c.Was, false)
-		note(c.Is, true)
+		if was {
+			a.rehold(c.Was, false)
+			moved[c.Was.Name] = true
+		}
+		if is {
+			a.rehold(c.Is, true)
+			moved[c.Is.Name] = true
+		}
 	}
 	return moved
+}
+
+// aimedAt reports whether a channel is enabled and a rule aims at its name.
+func (a *aims) aimedAt(ch *snapshot.Channel) bool {
+	return ch != nil && ch.Status != snapshot.StatusDisabled && a.rules[ch.Name] != nil
+}
+
+// rehold lets a channel come to those of its name, or go.
+func (a *aims) rehold(ch *snapshot.Channel, comes bool) {
+	held := slices.DeleteFunc(slices.Clone(a.named[ch.Name]), func(other *snapshot.Channel) bool { return other.ID == ch.ID })
+	if comes {
+		held = append(held, ch)
+		slices.SortFunc(held, byID)
+	}
+	a.named[ch.Name] = held
 }
 
 // findNamed looks at every channel: a rule aims at something new.
 func (a *aims) findNamed() {
 	a.named = make(map[string][]*snapshot.Channel, len(a.rules))
 	for _, ch := range a.channels.All() {
-		if ch.Status != snapshot.StatusDisabled && a.rules[ch.Name] != nil {
+		if a.aimedAt(ch) {
 			a.named[ch.Name] = append(a.named[ch.Name], ch)
 		}
 	}
