@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -78,7 +79,7 @@ func (a *API) config(w http.ResponseWriter, r *http.Request) error {
 func (a *API) showConfig(w http.ResponseWriter, r *http.Request, show func(snapshot.CacheConfig) any) error {
 	cfg, err := a.fleet.Config(r.Context())
 	if err != nil {
-		return err
+		return edited(err)
 	}
 	tag := versionTag(cfg.Version)
 	setETag(w, tag)
@@ -127,10 +128,21 @@ func (a *API) ifMatch(r *http.Request) (*int64, error) {
 	}
 	cfg, err := a.fleet.Config(r.Context())
 	if err != nil {
-		return nil, err
+		return nil, edited(err)
 	}
 	if !list.has(versionTag(cfg.Version), false) {
 		return nil, snapshot.ErrPrecondition
 	}
 	return &cfg.Version, nil
+}
+
+// edited says of a config that cannot be used who has to mend it: somebody's edit in
+// the source is no fault of the program.
+func edited(err error) error {
+	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
+		return err
+	}
+	p := fail(codeConflict, "the config in the source was edited into what cannot be used, a PUT sets it right: %v", err)
+	p.cause = err
+	return p
 }

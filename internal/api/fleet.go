@@ -18,7 +18,7 @@ type member struct {
 	State          snapshot.State                 `json:"state"`
 	Tags           map[snapshot.Kind]snapshot.Tag `json:"tags"`
 	HeartbeatAgeMs int64                          `json:"heartbeatAgeMs"`
-	Since          int64                          `json:"since"`          // Unix ms
+	Since          int64                          `json:"since"`          // when its process started, Unix ms
 	Schema         int                            `json:"schema"`         // newest it reads
 	Skew           string                         `json:"skew,omitempty"` // what it cannot read
 	Held           string                         `json:"held,omitempty"` // what it does not step back to
@@ -37,9 +37,13 @@ func (a *API) replicas(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := members{Replicas: make([]member, 0, len(infos))}
 	for _, i := range infos {
+		since := i.Started
+		if since.IsZero() { // of a release that does not say so
+			since = i.Since
+		}
 		list.Replicas = append(list.Replicas, member{
 			ID: i.ID, Address: i.Address, Build: i.Build, Role: i.Role, State: i.State,
-			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(i.Since),
+			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(since),
 			Schema: i.Schema, Skew: i.Skew, Held: i.Held, Breakers: i.Breakers,
 		})
 	}

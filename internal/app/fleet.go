@@ -67,11 +67,12 @@ func (f fleet) Changed(ctx context.Context, w snapshot.Written) (map[string]snap
 	return byName(tags), err
 }
 
-// Config returns the fleet's config as the source holds it, or, while the
-// source is away, as this replica follows it.
+// Config returns the fleet's config as the source holds it, or as this replica
+// follows it while the source is away or somebody's edit there cannot be used.
 func (f fleet) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 	c, err := f.db.LoadConfig(ctx)
-	if errors.Is(err, snapshot.ErrUnavailable) && f.config().Version > 0 {
+	unusable := errors.Is(err, snapshot.ErrUnavailable) || errors.Is(err, snapshot.ErrInvalid)
+	if unusable && f.config().Version > 0 {
 		return f.config(), nil
 	}
 	return c, err
@@ -81,7 +82,7 @@ func (f fleet) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 // it at once.
 func (f fleet) SetConfig(ctx context.Context, ifVersion *int64, change func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, map[string]snapshot.Tag, error) {
 	var before snapshot.CacheConfig
-	c, err := f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, func(c *snapshot.CacheConfig) error {
+	c, err := f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, f.config().CacheConfig, func(c *snapshot.CacheConfig) error {
 		before = *c
 		return change(c)
 	})

@@ -34,7 +34,7 @@ func TestReport(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		r := st.lastReport()
-		if r.ID != "me" || r.Address != "127.0.0.1:8080" || r.Build != "v1" || r.Role != snapshot.Follower || r.State != snapshot.StateFresh || r.Since.IsZero() {
+		if r.ID != "me" || r.Address != "127.0.0.1:8080" || r.Build != "v1" || r.Role != snapshot.Follower || r.State != snapshot.StateFresh || r.Started.IsZero() {
 			t.Errorf("report is %+v", r)
 		}
 		if r.Tags[snapshot.Channels] != st.tags()[snapshot.Channels] {

@@ -74,7 +74,7 @@ func (c *Cache) info() snapshot.ReplicaInfo {
 	}
 	return snapshot.ReplicaInfo{
 		ID: c.o.ID, Address: c.o.Address, Build: c.o.Build, Role: role, State: b.state,
-		Tags: tags, In: of, Config: b.config.Version, Since: b.startedAt,
+		Tags: tags, In: of, Config: b.config.Version, Started: b.startedAt,
 		Schema: snapshot.Schema, Skew: b.skew(), Floor: b.floor(), Held: b.below(), Breakers: breakers[:min(len(breakers), snapshot.MaxBreakers)],
 	}
 }

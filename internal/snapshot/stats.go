@@ -24,10 +24,13 @@ type ReplicaInfo struct {
 	// In is the incarnation each of them belongs to: versions of two data sets
 	// cannot be compared.
 	In     map[Kind]string
-	Config int64     // version of the config it follows
-	Since  time.Time // when it started, Redis time
-	Schema int       // newest schema it reads; releases that do not say so read FirstSchema
-	Skew   string    // what a later release wrote and it cannot read; "" for nothing
+	Config int64 // version of the config it follows
+	// Started is when its process did, by its own clock. Releases that do not say
+	// so have none.
+	Started time.Time
+	Since   time.Time // when it came to the registry that Redis has now, Redis time. Set by the store on reading
+	Schema  int       // newest schema it reads; releases that do not say so read FirstSchema
+	Skew    string    // what a later release wrote and it cannot read; "" for nothing
 	// Floor is the highest order it ever served of each kind, below which it
 	// never steps back. Releases that do not say so have none.
 	Floor map[Kind]Order

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,7 +27,9 @@ func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
 	}
 	c, err := t.config(ctx, "")
 	if err == nil {
-		err = storedConfig(c)
+		if err = c.Strategy.Check(); err != nil {
+			err = fmt.Errorf("cache_config: %w", err)
+		}
 	}
 	if err != nil {
 		return snapshot.VersionedConfig{}, fmt.Errorf("load cache config: %w", err)
@@ -38,32 +41,30 @@ func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
 // f runs inside the transaction, so it must be quick, and it may run more than
 // once. The version rises by one. by names who asks; "" is this replica.
 //
+// Where somebody has edited cache_config.json into something that cannot be used, f
+// gets good, and what it makes of that takes its place. A strategy that this release
+// does not know stays unless f chooses one: a later release may have written it.
+//
 //	errors  snapshot.ErrPrecondition  ifVersion is given and not the current version
 //	        snapshot.ErrInvalid       the result fails its Check
 //	        those of LoadConfig, and whatever f returned
-func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, error) {
+func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, good snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, error) {
 	var c snapshot.VersionedConfig
 	err := d.writing(ctx, func(t *tx) (err error) {
-		if c, err = t.config(ctx, t.dialect().forUpdate); err != nil {
+		c, err = t.config(ctx, t.dialect().forUpdate)
+		broken := errors.Is(err, snapshot.ErrInvalid)
+		switch {
+		case broken: // nobody follows that version
+			good.Strategy = c.Strategy // a column beside it
+			c.CacheConfig = good
+		case err != nil:
 			return err
-		}
-		if ifVersion != nil && *ifVersion != c.Version {
+		case ifVersion != nil && *ifVersion != c.Version:
 			return fmt.Errorf("version is %d, not %d: %w", c.Version, *ifVersion, snapshot.ErrPrecondition)
 		}
-		before := c.CacheConfig
-		if err := f(&c.CacheConfig); err != nil {
-			return err
-		}
-		if c.Strategy == before.Strategy { // one that was bad may be replaced, and only that
-			err = storedConfig(c)
-		} else {
-			err = c.Check()
-		}
-		if err != nil {
-			return err
-		}
-		if c.CacheConfig == before {
-			return nil // no new version: whoever holds this one still does
+		changed, err := changeConfig(&c.CacheConfig, f)
+		if err != nil || !changed && !broken {
+			return err // without a change there is no new version: whoever holds this one still does
 		}
 		body, err := snapshot.Encode(c.CacheConfig)
 		if err != nil {
@@ -81,18 +82,28 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, f func
 	return c, nil
 }
 
-// storedConfig checks a config whose strategy was not given by a caller.
-func storedConfig(c snapshot.VersionedConfig) error {
-	if err := c.Strategy.Check(); err != nil {
-		return fmt.Errorf("cache_config: %w", err)
+// changeConfig changes c by f and checks it. A strategy that is not known is not
+// shown to f, which would stumble over it, and stays unless f chooses another.
+func changeConfig(c *snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) (changed bool, err error) {
+	before := *c
+	if !c.Strategy.Known() {
+		c.Strategy = ""
 	}
-	return c.Check()
+	if err := f(c); err != nil {
+		return false, err
+	}
+	if err := c.Check(); err != nil {
+		return false, err
+	}
+	c.Strategy = cmp.Or(c.Strategy, before.Strategy)
+	return *c != before, nil
 }
 
 // config reads the row and, in a writing transaction, locks it. The strategy is
-// not checked: whoever writes a better one must not stumble over it.
+// not checked: whoever writes a better one must not stumble over it. With a JSON that
+// cannot be used all else is returned too.
 func (t *tx) config(ctx context.Context, lock string) (snapshot.VersionedConfig, error) {
-	c := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig()}
+	var c snapshot.VersionedConfig
 	var body string
 	var strategy snapshot.Strategy
 	var at int64
@@ -106,15 +117,23 @@ func (t *tx) config(ctx context.Context, lock string) (snapshot.VersionedConfig,
 		return c, err
 	case !found:
 		return c, fmt.Errorf("cache_config has no row, restart to add it: %w", snapshot.ErrNotFound)
-	case !strings.HasPrefix(strings.TrimSpace(body), "{"): // null would silently be the defaults
-		return c, fmt.Errorf("cache_config.json is no JSON object: %w", snapshot.ErrInvalid)
 	}
-	if err := json.Unmarshal([]byte(body), &c.CacheConfig); err != nil {
-		return c, fmt.Errorf("cache_config.json: %w: %w", snapshot.ErrInvalid, err)
-	}
-	if err := c.Check(); err != nil {
+	c.CacheConfig, err = parseConfig(body)
+	c.Strategy, c.UpdatedAt = strategy, time.UnixMilli(at)
+	if err != nil {
 		return c, fmt.Errorf("cache_config.json: %w", err)
 	}
-	c.Strategy, c.UpdatedAt = strategy, time.UnixMilli(at)
 	return c, nil
+}
+
+// parseConfig reads what people may have edited.
+func parseConfig(body string) (snapshot.CacheConfig, error) {
+	c := snapshot.DefaultCacheConfig()
+	if !strings.HasPrefix(strings.TrimSpace(body), "{") { // null would silently be the defaults
+		return c, fmt.Errorf("it is no JSON object: %w", snapshot.ErrInvalid)
+	}
+	if err := json.Unmarshal([]byte(body), &c); err != nil {
+		return c, fmt.Errorf("%w: %w", snapshot.ErrInvalid, err)
+	}
+	return c, c.Check()
 }

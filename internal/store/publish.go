@@ -98,6 +98,9 @@ func refusal(verdict, kind, a, b string) error {
 	case "lease":
 		return fmt.Errorf("publish: %w", snapshot.ErrLeaseLost)
 	case "head":
+		if kind == "" {
+			return fmt.Errorf("publish: there is another head now: %w", snapshot.ErrStale)
+		}
 		return fmt.Errorf("publish: head of %s moved: %w", kind, snapshot.ErrStale)
 	case "version":
 		return &usedVersion{kind: snapshot.Kind(kind), version: uint64(number(a))}

@@ -116,7 +116,7 @@ func parseReplica(id string, row map[string]string) snapshot.ReplicaInfo {
 	info := snapshot.ReplicaInfo{
 		ID: id, Address: row["address"], Build: row["build"],
 		Role: snapshot.Role(row["role"]), State: snapshot.State(row["state"]),
-		Tags: map[snapshot.Kind]snapshot.Tag{}, In: map[snapshot.Kind]string{}, Config: number(row["config"]), Since: millis(row["since"]),
+		Tags: map[snapshot.Kind]snapshot.Tag{}, In: map[snapshot.Kind]string{}, Config: number(row["config"]), Started: millis(row["started"]), Since: millis(row["since"]),
 		Schema: max(int(number(row["schema"])), snapshot.FirstSchema), Skew: row["skew"],
 		Floor: map[snapshot.Kind]snapshot.Order{}, Held: row["held"], Breakers: parseBreakers(row["breakers"]),
 	}

@@ -107,7 +107,7 @@ func (t *telling) since(before map[string]string) []any {
 func reportFields(info snapshot.ReplicaInfo) map[string]string {
 	fields := map[string]string{
 		"id": info.ID, "address": info.Address, "build": info.Build,
-		"role": string(info.Role), "state": string(info.State), "config": fmt.Sprint(info.Config),
+		"role": string(info.Role), "state": string(info.State), "config": fmt.Sprint(info.Config), "started": fmt.Sprint(max(0, info.Started.UnixMilli())),
 		"schema": fmt.Sprint(info.Schema), "skew": info.Skew, "held": info.Held, "breakers": breakersText(info.Breakers),
 	}
 	in := make([]string, len(snapshot.Kinds))

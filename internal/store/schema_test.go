@@ -74,7 +74,7 @@ func TestRegistrySaysWhatEachReplicaReads(t *testing.T) {
 // volatile are fields that differ each time; what is kept says only that they
 // are there.
 var volatile = map[string]string{
-	"at": "1760697683939", "warmedAt": "1760697683939", "verifiedAt": "1760697683939", "since": "1760697683939",
+	"at": "1760697683939", "warmedAt": "1760697683939", "verifiedAt": "1760697683939", "since": "1760697683939", "started": "1760697683939",
 	"incarnation": "0123456789abcdef", "attempt": "fedcba9876543210", "lastWarmTime": "1760697683939", "report": "01234567",
 }
 
@@ -97,7 +97,7 @@ func writtenBy(t *testing.T, f *fixture) written {
 		t.Fatal(err)
 	}
 	if err := f.Report(ctx, snapshot.ReplicaInfo{
-		ID: "r1", Address: "127.0.0.1:8080", Build: "1.0.0", Role: snapshot.Refresher, State: snapshot.StateFresh, Config: 1,
+		ID: "r1", Address: "127.0.0.1:8080", Build: "1.0.0", Role: snapshot.Refresher, State: snapshot.StateFresh, Config: 1, Started: time.UnixMilli(1760697683939),
 		Tags: map[snapshot.Kind]snapshot.Tag{snapshot.Channels: first.Tag}, Schema: 1,
 		In:    map[snapshot.Kind]string{snapshot.Channels: "0123456789abcdef"},
 		Floor: map[snapshot.Kind]snapshot.Order{snapshot.Channels: {Lineage: "l1", Revision: 3}},
@@ -215,7 +215,7 @@ func TestWhatTheFirstReleaseWroteIsRead(t *testing.T) {
 		t.Errorf("meta is %+v", m)
 	}
 	live, err := f.Replicas(ctx)
-	if err != nil || len(live) != 1 || live[0].State != snapshot.StateFresh || live[0].Schema != 1 || live[0].Tags[snapshot.Channels].Version() != 1 {
+	if err != nil || len(live) != 1 || live[0].State != snapshot.StateFresh || live[0].Schema != 1 || live[0].Started.IsZero() || live[0].Tags[snapshot.Channels].Version() != 1 {
 		t.Errorf("Replicas() = %+v, %v", live, err)
 	}
 }
