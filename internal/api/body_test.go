@@ -54,6 +54,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	for _, tt := range []struct{ name, target, body, path, says string }{
 		{"an unknown field", "PUT /api/cache/config", `{"bogus":1}`, "bogus", "is not a field"},
+		{"a field where there are none", "POST /api/cache/reset-stats", `{"bogus":1}`, "bogus", "is not a field"},
 		{"an unknown field, deep", "PUT /api/cache/config", `{"warmItems":{"chanels":true}}`, "warmItems.chanels", "is not a field"},
 		{"a field in the wrong case", "PUT /api/cache/config", `{"Enabled":true}`, "Enabled", "is not a field"},
 		{"an unknown field with a format verb", "PUT /api/cache/config", `{"%d%s":1}`, "%d%s", "%d%s is not a field"},

@@ -233,6 +233,9 @@ func (a *API) invalidateAndWarm(_ http.ResponseWriter, r *http.Request) (written
 }
 
 func (a *API) resetStats(_ http.ResponseWriter, r *http.Request) (written, error) {
+	if err := decode(r, new(struct{})); err != nil {
+		return written{}, err
+	}
 	if err := a.fleet.ResetStats(r.Context()); err != nil {
 		return written{}, err
 	}
