@@ -110,7 +110,7 @@ func (a *API) changeConfig(w http.ResponseWriter, r *http.Request, f func(*snaps
 	defer cancel()
 	cfg, tags, err := a.fleet.SetConfig(ctx, ifVersion, f)
 	if err != nil && cfg.Version == 0 {
-		return written{}, err
+		return written{}, edited(err)
 	}
 	setETag(w, versionTag(cfg.Version))
 	return written{data: show(cfg.CacheConfig), tags: tags, failed: err}, nil
@@ -142,7 +142,7 @@ func edited(err error) error {
 	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
 		return err
 	}
-	p := fail(codeConflict, "the config in the source was edited into what cannot be used, a PUT sets it right: %v", err)
+	p := fail(codeConflict, "cache_config was edited into what cannot be used: %v", err)
 	p.cause = err
 	return p
 }

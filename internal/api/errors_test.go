@@ -43,6 +43,7 @@ func TestEachErrorHasItsStatus(t *testing.T) {
 		{"invalidate-and-warm while the cache is disabled", func(r *rig) { r.fleet.cfg.Enabled = false }, "POST", "/api/cache/invalidate-and-warm", "", 409, "CONFLICT"},
 		{"a pinned kind", warmFails(snapshot.ErrPinned), "POST", "/api/cache/warm", "", 409, "CONFLICT"},
 		{"a config that somebody broke in the source, and none that is followed", func(r *rig) { r.fleet.fail["Config"] = snapshot.ErrInvalid }, "GET", "/api/cache/config", "", 409, "CONFLICT"},
+		{"a strategy that somebody broke in the source", func(r *rig) { r.fleet.fail["SetConfig"] = snapshot.ErrInvalid }, "PUT", "/api/cache/config", "{}", 409, "CONFLICT"},
 		{"a body over 1 MiB", nil, "PUT", "/api/cache/config", strings.Repeat(" ", 1<<20) + "{}", 413, "TOO_LARGE"},
 		{"a guard that refuses one kind", warmFails(refused), "POST", "/api/cache/warm", "", 422, "REJECTED"},
 		{"guards that refuse several", warmFails(snapshot.Refused{refused, refused}), "POST", "/api/cache/warm", "", 422, "REJECTED"},

@@ -205,7 +205,7 @@ func (d *database) LoadConfig(ctx context.Context) (c snapshot.VersionedConfig, 
 }
 
 // SaveConfig changes the fleet's config by f, or good where it cannot be used.
-func (d *database) SaveConfig(ctx context.Context, ifVersion *int64, by string, good snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) (c snapshot.VersionedConfig, err error) {
+func (d *database) SaveConfig(ctx context.Context, ifVersion *int64, by string, good *snapshot.VersionedConfig, f func(*snapshot.CacheConfig) error) (c snapshot.VersionedConfig, err error) {
 	err = d.ask(ctx, func(ctx context.Context, db *source.DB) error {
 		c, err = db.SaveConfig(ctx, ifVersion, by, good, f)
 		return err

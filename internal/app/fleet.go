@@ -71,9 +71,15 @@ func (f fleet) Changed(ctx context.Context, w snapshot.Written) (map[string]snap
 // follows it while the source is away or somebody's edit there cannot be used.
 func (f fleet) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 	c, err := f.db.LoadConfig(ctx)
-	unusable := errors.Is(err, snapshot.ErrUnavailable) || errors.Is(err, snapshot.ErrInvalid)
-	if unusable && f.config().Version > 0 {
+	if errors.Is(err, snapshot.ErrUnavailable) && f.config().Version > 0 {
 		return f.config(), nil
+	}
+	if err != nil && c.Version > 0 { // its strategy alone cannot be used
+		c.Strategy = f.balancer.Strategy()
+		return c, nil
+	}
+	if good := f.lastGoodConfig(ctx, err); good != nil {
+		return *good, nil
 	}
 	return c, err
 }
@@ -82,10 +88,16 @@ func (f fleet) Config(ctx context.Context) (snapshot.VersionedConfig, error) {
 // it at once.
 func (f fleet) SetConfig(ctx context.Context, ifVersion *int64, change func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, map[string]snapshot.Tag, error) {
 	var before snapshot.CacheConfig
-	c, err := f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, f.config().CacheConfig, func(c *snapshot.CacheConfig) error {
-		before = *c
-		return change(c)
-	})
+	save := func(good *snapshot.VersionedConfig) (snapshot.VersionedConfig, error) {
+		return f.db.SaveConfig(ctx, ifVersion, f.settings.ReplicaID, good, func(c *snapshot.CacheConfig) error {
+			before = *c
+			return change(c)
+		})
+	}
+	c, err := save(nil)
+	if good := f.lastGoodConfig(ctx, err); good != nil {
+		c, err = save(good)
+	}
 	if err != nil {
 		return snapshot.VersionedConfig{}, nil, err
 	}
@@ -102,6 +114,24 @@ func (f fleet) SetConfig(ctx context.Context, ifVersion *int64, change func(*sna
 		}
 	}
 	return c, map[string]snapshot.Tag{snapshot.ConfigTag: snapshot.Tag(strconv.FormatInt(c.Version, 10))}, err
+}
+
+// lastGoodConfig is what the fleet follows while the source's config cannot be used,
+// which err says; nil where that is not so, or nobody can tell. This replica may have
+// just started, or be behind.
+func (f fleet) lastGoodConfig(ctx context.Context, err error) *snapshot.VersionedConfig {
+	if !errors.Is(err, snapshot.ErrInvalid) {
+		return nil
+	}
+	good := f.config()
+	mirrored, err := f.store.Config(ctx)
+	switch {
+	case err == nil && mirrored.Version > good.Version:
+		good = mirrored
+	case err != nil && !errors.Is(err, snapshot.ErrUnknown), good.Version == 0:
+		return nil
+	}
+	return &good
 }
 
 // Stats returns the counters of the fleet.

@@ -17,7 +17,8 @@ import (
 //	source  cache_config, row 1; fields that its JSON lacks have their defaults.
 //	        The strategy is a column beside it, which a release that does not
 //	        know of it leaves alone when it writes the others
-//	errors  snapshot.ErrInvalid      the row, edited by hand, cannot be used
+//	errors  snapshot.ErrInvalid      the row, edited by hand, cannot be used; where
+//	                                 that is the strategy alone, it is returned too
 //	        snapshot.ErrNotFound     somebody deleted the row
 //	        snapshot.ErrUnavailable  the database does not answer
 func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
@@ -26,13 +27,11 @@ func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
 		return snapshot.VersionedConfig{}, err
 	}
 	c, err := t.config(ctx, "")
-	if err == nil {
-		if err = c.Strategy.Check(); err != nil {
-			err = fmt.Errorf("cache_config: %w", err)
-		}
-	}
 	if err != nil {
 		return snapshot.VersionedConfig{}, fmt.Errorf("load cache config: %w", err)
+	}
+	if err := c.Strategy.Check(); err != nil {
+		return c, fmt.Errorf("load cache config: cache_config: %w", err)
 	}
 	return c, nil
 }
@@ -42,25 +41,29 @@ func (d *DB) LoadConfig(ctx context.Context) (snapshot.VersionedConfig, error) {
 // once. The version rises by one. by names who asks; "" is this replica.
 //
 // Where somebody has edited cache_config.json into something that cannot be used, f
-// gets good, and what it makes of that takes its place. A strategy that this release
-// does not know stays unless f chooses one: a later release may have written it.
+// gets good, which everybody follows, and what it makes of that takes its place; nil
+// is for callers who do not know of one. A strategy that this release does not know,
+// because a later one has written it, is an error unless f chooses another.
 //
-//	errors  snapshot.ErrPrecondition  ifVersion is given and not the current version
+//	errors  snapshot.ErrPrecondition  ifVersion is given and not the current version,
+//	                                  or not that of good where it is used
 //	        snapshot.ErrInvalid       the result fails its Check
 //	        those of LoadConfig, and whatever f returned
-func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, good snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, error) {
+func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, good *snapshot.VersionedConfig, f func(*snapshot.CacheConfig) error) (snapshot.VersionedConfig, error) {
 	var c snapshot.VersionedConfig
 	err := d.writing(ctx, func(t *tx) (err error) {
 		c, err = t.config(ctx, t.dialect().forUpdate)
-		broken := errors.Is(err, snapshot.ErrInvalid)
-		switch {
-		case broken: // nobody follows that version
-			good.Strategy = c.Strategy // a column beside it
-			c.CacheConfig = good
-		case err != nil:
+		broken, version := errors.Is(err, snapshot.ErrInvalid) && good != nil, c.Version
+		if err != nil && !broken {
 			return err
-		case ifVersion != nil && *ifVersion != c.Version:
-			return fmt.Errorf("version is %d, not %d: %w", c.Version, *ifVersion, snapshot.ErrPrecondition)
+		}
+		if broken {
+			strategy := c.Strategy // a column beside it
+			c.CacheConfig, version = good.CacheConfig, good.Version
+			c.Strategy = strategy
+		}
+		if ifVersion != nil && *ifVersion != version {
+			return fmt.Errorf("version is %d, not %d: %w", version, *ifVersion, snapshot.ErrPrecondition)
 		}
 		changed, err := changeConfig(&c.CacheConfig, f)
 		if err != nil || !changed && !broken {
@@ -83,7 +86,7 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, good s
 }
 
 // changeConfig changes c by f and checks it. A strategy that is not known is not
-// shown to f, which would stumble over it, and stays unless f chooses another.
+// shown to f, which would take the blame for it, and has to be replaced.
 func changeConfig(c *snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) (changed bool, err error) {
 	before := *c
 	if !c.Strategy.Known() {
@@ -95,7 +98,9 @@ func changeConfig(c *snapshot.CacheConfig, f func(*snapshot.CacheConfig) error) 
 	if err := c.Check(); err != nil {
 		return false, err
 	}
-	c.Strategy = cmp.Or(c.Strategy, before.Strategy)
+	if c.Strategy == "" {
+		return false, fmt.Errorf("cache_config: %w", before.Strategy.Check())
+	}
 	return *c != before, nil
 }
 

@@ -31,7 +31,7 @@ func TestConfigIsKept(t *testing.T) {
 		if first.Version != 1 || first.CacheConfig != snapshot.DefaultCacheConfig() || first.UpdatedBy != "replica-1" || time.Since(first.UpdatedAt).Abs() > time.Minute {
 			t.Errorf("a new source has %+v", first)
 		}
-		saved, err := d.SaveConfig(t.Context(), nil, "somebody", snapshot.DefaultCacheConfig(), func(c *snapshot.CacheConfig) error { c.BackgroundRefresh.IntervalMs = 60_000; return nil })
+		saved, err := d.SaveConfig(t.Context(), nil, "somebody", nil, func(c *snapshot.CacheConfig) error { c.BackgroundRefresh.IntervalMs = 60_000; return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,11 +54,11 @@ func TestConfigIsNotSaved(t *testing.T) {
 	onBoth(t, func(t *testing.T, e engine) {
 		d, boom, old := open(t, e), errors.New("boom"), int64(7)
 		keep := func(*snapshot.CacheConfig) error { return nil }
-		_, err := d.SaveConfig(t.Context(), &old, "x", snapshot.DefaultCacheConfig(), keep)
+		_, err := d.SaveConfig(t.Context(), &old, "x", nil, keep)
 		wantErr(t, err, snapshot.ErrPrecondition)
-		_, err = d.SaveConfig(t.Context(), nil, "x", snapshot.DefaultCacheConfig(), func(c *snapshot.CacheConfig) error { c.BackgroundRefresh.IntervalMs = 1; return nil })
+		_, err = d.SaveConfig(t.Context(), nil, "x", nil, func(c *snapshot.CacheConfig) error { c.BackgroundRefresh.IntervalMs = 1; return nil })
 		wantErr(t, err, snapshot.ErrInvalid)
-		_, err = d.SaveConfig(t.Context(), nil, "x", snapshot.DefaultCacheConfig(), func(c *snapshot.CacheConfig) error { c.Enabled = false; return boom })
+		_, err = d.SaveConfig(t.Context(), nil, "x", nil, func(c *snapshot.CacheConfig) error { c.Enabled = false; return boom })
 		wantErr(t, err, boom)
 		if c := config(t, d); c.Version != 1 || !c.Enabled {
 			t.Errorf("it is now %+v", c)
@@ -76,7 +76,7 @@ func TestOfRacingConfigWritersOneWins(t *testing.T) {
 			var won, lost atomic.Int32
 			for i := range 6 {
 				wg.Go(func() {
-					_, err := dbs[i%2].SaveConfig(t.Context(), &version, "x", snapshot.DefaultCacheConfig(), func(c *snapshot.CacheConfig) error { c.WarmOnStartup = !c.WarmOnStartup; return nil })
+					_, err := dbs[i%2].SaveConfig(t.Context(), &version, "x", nil, func(c *snapshot.CacheConfig) error { c.WarmOnStartup = !c.WarmOnStartup; return nil })
 					switch {
 					case err == nil:
 						won.Add(1)
@@ -120,9 +120,15 @@ func TestConfigEditedByHand(t *testing.T) {
 			if !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), "cache_config.json") && broken != `{"backgroundRefresh":{"intervalMs":1}}` {
 				t.Errorf("%q: error is %v", broken, err)
 			}
-			good, followed := want, int64(1)
+			keep := func(*snapshot.CacheConfig) error { return nil }
+			good, older := snapshot.VersionedConfig{CacheConfig: want, Version: 7}, int64(6)
 			good.Strategy = snapshot.Weighted // the column beside it is not broken
-			saved, err := d.SaveConfig(t.Context(), &followed, "x", good, func(*snapshot.CacheConfig) error { return nil })
+			if _, err := d.SaveConfig(t.Context(), nil, "x", nil, keep); !errors.Is(err, snapshot.ErrInvalid) {
+				t.Errorf("%q: saving over it without a good one: %v", broken, err)
+			}
+			_, err = d.SaveConfig(t.Context(), &older, "x", &good, keep)
+			wantErr(t, err, snapshot.ErrPrecondition)
+			saved, err := d.SaveConfig(t.Context(), &good.Version, "x", &good, keep)
 			if c := config(t, d); err != nil || saved != c || c.CacheConfig != want || c.UpdatedBy != "x" {
 				t.Errorf("%q: after saving over it: %+v, %v", broken, c, err)
 			}
@@ -144,7 +150,7 @@ func TestStrategyIsKeptBesideTheConfig(t *testing.T) {
 			t.Errorf("a new source has the strategy %q", c.Strategy)
 		}
 		set := func(f func(*snapshot.CacheConfig)) error {
-			_, err := d.SaveConfig(t.Context(), nil, "x", snapshot.DefaultCacheConfig(), func(c *snapshot.CacheConfig) error { f(c); return nil })
+			_, err := d.SaveConfig(t.Context(), nil, "x", nil, func(c *snapshot.CacheConfig) error { f(c); return nil })
 			return err
 		}
 		if err := set(func(c *snapshot.CacheConfig) { c.Strategy = snapshot.Weighted }); err != nil {
@@ -174,12 +180,7 @@ func TestStrategyIsKeptBesideTheConfig(t *testing.T) {
 			if _, err := d.LoadConfig(t.Context()); !errors.Is(err, snapshot.ErrInvalid) || !strings.Contains(err.Error(), "strategy is \""+bad+"\", want one of [priority") {
 				t.Errorf("%q: error is %v", bad, err)
 			}
-			if err := set(func(c *snapshot.CacheConfig) { c.WarmOnStartup = !c.WarmOnStartup }); err != nil {
-				t.Errorf("%q: the rest cannot be changed: %v", bad, err)
-			}
-			if got := e.hand(t, "SELECT strategy FROM cache_config"); got != bad {
-				t.Errorf("the strategy is %q, want %q to stay: a later release may have written it", got, bad)
-			}
+			wantErr(t, set(func(c *snapshot.CacheConfig) { c.Enabled = true }), snapshot.ErrInvalid)
 		}
 		if err := set(func(c *snapshot.CacheConfig) { c.Strategy = snapshot.RoundRobin }); err != nil {
 			t.Errorf("a bad strategy cannot be replaced: %v", err)

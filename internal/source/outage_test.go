@@ -103,7 +103,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 		held, release := make(chan struct{}), make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
-			_, err := other.SaveConfig(context.Background(), nil, "x", snapshot.DefaultCacheConfig(), func(*snapshot.CacheConfig) error {
+			_, err := other.SaveConfig(context.Background(), nil, "x", nil, func(*snapshot.CacheConfig) error {
 				close(held)
 				<-release
 				return nil

@@ -97,7 +97,14 @@ func TestStrategyThatSomebodyBroke(t *testing.T) {
 		t.Errorf("Redis mirrors %s, %v; want the last good one", json, err)
 	}
 	f.Must(f.Replicas[1].Put("/api/channels/"+fleet.ChannelID(0)+"?wait=fleet", `{"weight":9}`)) // the content is followed all the same
-	f.Must(f.Replicas[1].Put(strategyPath+"?wait=fleet", `{"strategy":"round_robin"}`))
+	before, tag := configOf(f.Replicas[1])                                                       // the rest of the row is good
+	if a := f.Replicas[1].Put(configPath, `{"warmOnStartup":false}`); a.Status != 409 || !strings.Contains(string(a.Body), "fastest") {
+		t.Errorf("a change of the rest is answered with %d %s, want that the strategy is in the way", a.Status, a.Body)
+	}
+	f.Must(f.Replicas[1].Put(strategyPath+"?wait=fleet", `{"strategy":"round_robin"}`, "If-Match", tag))
+	if after, _ := configOf(f.Replicas[2]); after != before {
+		t.Errorf("the config is %+v, was %+v", after, before)
+	}
 	for _, r := range f.Replicas {
 		if got, _ := strategyOf(r); got != "round_robin" {
 			t.Errorf("%s answers %s", r.ID, got)
