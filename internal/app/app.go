@@ -81,7 +81,7 @@ type App struct {
 	followed   atomic.Pointer[snapshot.VersionedConfig]
 	configured chan struct{}          // 1 slot: followed changed
 	evicts     atomic.Pointer[string] // why Redis may drop our keys; nil or "": it may not
-	another    chan struct{}          // 1 slot: Redis may be another server now
+	another    chan struct{}          // 1 slot: Redis may be another server now, or have a lock that nobody holds
 	closers    []func() error
 }
 
@@ -194,12 +194,12 @@ func (a *App) assemble() (err error) {
 	s, keys := a.settings, a.store.Keys()
 	first := snapshot.VersionedConfig{CacheConfig: snapshot.DefaultCacheConfig()}
 	a.followed.Store(&first)
-	if a.leader, err = lease.New(a.clients.Command, keys.RefresherLock(), lease.Options{
-		TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log, Reg: a.reg,
-	}); err != nil {
+	locks := lease.Options{TTL: s.LeaseTTL, Holder: s.ReplicaID, Unsure: a.unsure, Log: a.log}
+	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), locks); err != nil {
 		return err
 	}
-	if a.warming, err = lease.New(a.clients.Command, keys.WarmLock(), lease.Options{TTL: s.LeaseTTL, Holder: s.ReplicaID, Log: a.log}); err != nil {
+	locks.Reg = a.reg
+	if a.leader, err = lease.New(a.clients.Command, keys.RefresherLock(), locks); err != nil {
 		return err
 	}
 	if a.balancer, err = balancer.New(balancer.Options{Log: a.log, Reg: a.reg}); err != nil {

@@ -185,6 +185,11 @@ func (a *App) heard(b snapshot.Bell) {
 func (a *App) gap() {
 	a.cache.RingGap()
 	a.leader.Kick()
+	a.unsure()
+}
+
+// unsure has the locks reclaimed.
+func (a *App) unsure() {
 	select {
 	case a.another <- struct{}{}:
 	default:
@@ -192,8 +197,8 @@ func (a *App) gap() {
 }
 
 // reclaim gives back the locks that a Redis, which has just come back or taken
-// over, holds although we have released them. It tries until it has, or until
-// they have ended by themselves.
+// over, holds although we have released them, or never knew that we had them. It
+// tries until it has.
 func (a *App) reclaim(ctx context.Context) error {
 	for {
 		select {
@@ -204,12 +209,14 @@ func (a *App) reclaim(ctx context.Context) error {
 		for _, lock := range []*lease.Lease{a.leader, a.warming} {
 			for ctx.Err() == nil {
 				limited, cancel := context.WithTimeout(ctx, closeWithin)
-				err := lock.Reclaim(limited)
+				done, err := lock.Reclaim(limited)
 				cancel()
-				if err == nil {
+				if done {
 					break
 				}
-				a.log.Debug("Cache lock could not be reclaimed, trying again", "err", err)
+				if err != nil {
+					a.log.Debug("Cache lock could not be reclaimed, trying again", "err", err)
+				}
 				select {
 				case <-ctx.Done():
 				case <-time.After(reclaimAgain):

@@ -163,6 +163,7 @@ func (l *Lease) release(ctx context.Context, lock *redislock.Lock) {
 	// A release whose reply was lost and that was sent again finds nothing.
 	if err != nil && !errors.Is(err, redislock.ErrLockNotHeld) {
 		l.log.Warn("Cache lock not released, it ends by itself", "within", l.ttl, "err", err)
+		l.unsure()
 	}
 }
 

@@ -53,6 +53,9 @@ type Options struct {
 	// Random is what pauses are drawn from, 0 up to 1. It is called from several
 	// goroutines. rand.Float64
 	Random func() float64
+	// Unsure is told that Redis may have a lock of ours, or may yet come to have it,
+	// that nobody holds: see Reclaim. It must not block. nil: nobody
+	Unsure func()
 	Log    *slog.Logger          // slog.Default()
 	Reg    prometheus.Registerer // nil: metrics work but are not exported; at most one Lease per Registerer
 }
@@ -67,6 +70,7 @@ type Lease struct {
 	holder string
 	log    *slog.Logger
 	random func() float64
+	unsure func()
 	m      *metrics
 	bell   chan struct{} // one slot: somebody released the lock
 	holds  atomic.Int32  // holds of ours that are not lost
@@ -101,6 +105,9 @@ func New(client redislock.RedisClient, key string, o Options) (*Lease, error) {
 	if o.Random == nil {
 		o.Random = rand.Float64
 	}
+	if o.Unsure == nil {
+		o.Unsure = func() {}
+	}
 	return &Lease{
 		client: client,
 		locks:  redislock.New(client),
@@ -109,6 +116,7 @@ func New(client redislock.RedisClient, key string, o Options) (*Lease, error) {
 		holder: o.Holder,
 		log:    cmp.Or(o.Log, slog.Default()).With("lock", key),
 		random: o.Random,
+		unsure: o.Unsure,
 		m:      newMetrics(o.Reg),
 		bell:   make(chan struct{}, 1),
 	}, nil
@@ -206,9 +214,10 @@ func (l *Lease) obtainError(ctx context.Context, err error) error {
 }
 
 // forget gives back a lock that a failed attempt may have left behind, because
-// nobody else could have it for a whole TTL. Only asking again tells.
+// nobody else could have it for a whole TTL. Only asking again tells; and not always:
+// a frozen Redis carries the attempt out when it wakes up, however late.
 func (l *Lease) forget(ctx context.Context, token string) {
-	l.spend(token + l.holder)
+	l.doubt(token + l.holder)
 	fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if g, err := l.obtain(fresh, token); err == nil {

@@ -34,7 +34,7 @@ func TestReclaim(t *testing.T) {
 				}
 			}
 			c.Set(t.Context(), key, tt.back(value), 10*time.Second)
-			if err := l.Reclaim(t.Context()); err != nil {
+			if _, err := l.Reclaim(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if free := c.Exists(t.Context(), key).Val() == 0; free != tt.want {
@@ -56,7 +56,7 @@ func TestReclaim(t *testing.T) {
 		if c.Exists(t.Context(), key).Val() != 1 {
 			t.Fatal("the lock was not set, so this shows nothing")
 		}
-		if err := l.Reclaim(t.Context()); err != nil || c.Exists(t.Context(), key).Val() != 0 {
+		if _, err := l.Reclaim(t.Context()); err != nil || c.Exists(t.Context(), key).Val() != 0 {
 			t.Errorf("the lock is still there, %v", err)
 		}
 	})
@@ -64,7 +64,7 @@ func TestReclaim(t *testing.T) {
 		c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
 		l := newLease(t, c, key, lease.Options{Holder: "r1"})
 		if err := l.Do(t.Context(), func(ctx context.Context, h lease.Held) error {
-			if err := l.Reclaim(ctx); err != nil {
+			if _, err := l.Reclaim(ctx); err != nil {
 				return err
 			}
 			if got := c.Get(ctx, key).Val(); got != h.Value {

@@ -1,0 +1,133 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/routex/cachewarmer/internal/lease"
+	"github.com/routex/cachewarmer/internal/snapshot"
+	"github.com/routex/cachewarmer/internal/testkit"
+)
+
+// TestALockThatAFrozenRedisSetsLateIsGivenBack asks for the lock in the moment in
+// which Redis freezes, for longer than the lock lives. When it wakes up it carries
+// that out, and nobody waits for the answer any more.
+func TestALockThatAFrozenRedisSetsLateIsGivenBack(t *testing.T) {
+	t.Parallel()
+	const ttl, soon = 5 * time.Second, 1500 * time.Millisecond
+	server := testkit.Redis(t)
+	client := func() *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true, ReadTimeout: time.Second, MaxRetries: -1})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	unsure := make(chan struct{}, 1)
+	l := newLease(t, client(), "lock", lease.Options{TTL: ttl, Holder: "r1", Unsure: func() {
+		select {
+		case unsure <- struct{}{}:
+		default:
+		}
+	}})
+	if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); err != nil { // connects
+		t.Fatal(err)
+	}
+	server.Pause()
+	if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); !errors.Is(err, snapshot.ErrUnavailable) {
+		t.Fatalf("a frozen Redis gave the lock: %v", err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	go func() { // what a process does that is told so
+		defer close(over)
+		<-unsure
+		for done := false; !done && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+			limited, cancel := context.WithTimeout(ctx, time.Second)
+			done, _ = l.Reclaim(limited)
+			cancel()
+		}
+	}()
+	defer func() { stop(); <-over }()
+	time.Sleep(ttl + ttl/2) // by which it would have ended, had it been set
+	server.Resume()
+	woke := time.Now()
+	other := newLease(t, client(), "lock", lease.Options{TTL: ttl, Holder: "r2"})
+	testkit.Eventually(t, 2*ttl, "somebody else gets the lock", func() error {
+		ran, err := other.Try(t.Context(), func(context.Context, lease.Held) error { return nil })
+		if err == nil && !ran {
+			err = redislock.ErrNotObtained
+		}
+		return err
+	})
+	took := time.Since(woke)
+	t.Logf("figure: a lock that a frozen Redis set late is free after %s (bound %v)", took.Round(time.Millisecond), soon)
+	if took > soon {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestALockThatIsSetAfterTheFirstAnswer has Redis answer, and carry out only then what
+// it was asked before: it takes what its connections hold in no certain order.
+func TestALockThatIsSetAfterTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
+	c.Del(t.Context(), key) // connects
+	asked := &asked{}
+	c.AddHook(asked)
+	l := newLease(t, c, key, lease.Options{Holder: "r1"})
+	asked.deaf.Store(true)
+	if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); err == nil {
+		t.Fatal("Do worked without an answer")
+	}
+	asked.deaf.Store(false)
+	if done, err := l.Reclaim(t.Context()); done || err != nil {
+		t.Fatalf("after the first answer Reclaim says %v, %v; want that it is called again", done, err)
+	}
+	if done, err := l.Reclaim(t.Context()); done || err != nil {
+		t.Errorf("right after it Reclaim says %v, %v; want that it is called again a little later", done, err)
+	}
+	c.Set(t.Context(), key, asked.value.Load(), 10*time.Second)
+	testkit.Eventually(t, 2*time.Second, "nothing is in doubt any more", func() error {
+		done, err := l.Reclaim(t.Context())
+		if err == nil && !done {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	if c.Exists(t.Context(), key).Val() != 0 {
+		t.Error("the lock is still there")
+	}
+}
+
+// asked is a go-redis hook that keeps the value of the last lock that was asked for,
+// and sends nothing while it is deaf.
+type asked struct {
+	deaf  atomic.Bool
+	value atomic.Value
+}
+
+func (a *asked) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (a *asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (a *asked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if !a.deaf.Load() {
+			return next(ctx, cmd)
+		}
+		for _, arg := range cmd.Args() {
+			if value, is := arg.(string); is && strings.HasSuffix(value, "r1") {
+				a.value.Store(value)
+			}
+		}
+		return errFault
+	}
+}
