@@ -142,7 +142,7 @@ func edited(err error) error {
 	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
 		return err
 	}
-	p := fail(codeConflict, "cache_config was edited into what cannot be used: %v", err)
+	p := fail(codeConflict, "cache_config holds what this release cannot use: %v", err)
 	p.cause = err
 	return p
 }

@@ -19,8 +19,9 @@ import (
 // waits for Redis then is cut off.
 const closeWithin = time.Second
 
-// reclaimAgain is the pause after a try to give locks back that failed.
-const reclaimAgain = 200 * time.Millisecond
+// reclaimAgain is the pause after a try to give locks back that was not the last one;
+// it grows to reclaimRarely.
+const reclaimAgain, reclaimRarely = 200 * time.Millisecond, time.Second
 
 // policyAgain is the pause between two looks at an eviction policy that does not do.
 const policyAgain = 30 * time.Second
@@ -200,28 +201,32 @@ func (a *App) unsure() {
 // over, holds although we have released them, or never knew that we had them. It
 // tries until it has.
 func (a *App) reclaim(ctx context.Context) error {
-	for {
+	var again <-chan time.Time // nil: never
+	for pause := reclaimAgain; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.another:
+			pause = reclaimAgain
+		case <-again:
 		}
-		for _, lock := range []*lease.Lease{a.leader, a.warming} {
-			for ctx.Err() == nil {
-				limited, cancel := context.WithTimeout(ctx, closeWithin)
-				done, err := lock.Reclaim(limited)
-				cancel()
-				if done {
-					break
-				}
-				if err != nil {
-					a.log.Debug("Cache lock could not be reclaimed, trying again", "err", err)
-				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(reclaimAgain):
-				}
-			}
+		if again = nil; !a.reclaimed(ctx) {
+			again, pause = time.After(pause), min(2*pause, reclaimRarely)
 		}
 	}
+}
+
+// reclaimed makes one try, and reports whether it was the last one.
+func (a *App) reclaimed(ctx context.Context) bool {
+	all := true
+	for _, lock := range []*lease.Lease{a.leader, a.warming} {
+		limited, cancel := context.WithTimeout(ctx, closeWithin)
+		done, err := lock.Reclaim(limited)
+		cancel()
+		if err != nil {
+			a.log.Debug("Cache lock could not be reclaimed, trying again", "err", err)
+		}
+		all = all && done
+	}
+	return all
 }

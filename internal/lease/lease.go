@@ -217,11 +217,16 @@ func (l *Lease) obtainError(ctx context.Context, err error) error {
 // nobody else could have it for a whole TTL. Only asking again tells; and not always:
 // a frozen Redis carries the attempt out when it wakes up, however late.
 func (l *Lease) forget(ctx context.Context, token string) {
-	l.doubt(token + l.holder)
+	value := token + l.holder
+	l.doubt(value)
 	fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
-	if g, err := l.obtain(fresh, token); err == nil {
-		_ = g.lock.Release(fresh) // Redis is failing; the TTL remains
+	g, err := l.obtain(fresh, token)
+	if err == nil {
+		err = g.lock.Release(fresh)
+	}
+	if err != nil && !errors.Is(err, redislock.ErrNotObtained) {
+		l.doubt(value) // anew, from now on
 	}
 }
 

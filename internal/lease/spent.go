@@ -17,37 +17,48 @@ var reclaimLua string
 
 var reclaim = redis.NewScript(reclaimLua)
 
-const (
-	// mostSpent bounds what is remembered of busy times; the newest ones count.
-	mostSpent = 500
-	// carriedOut is how long after its first answer a server that was frozen may
-	// take until it has carried out all that was sent to it before.
-	carriedOut = 150 * time.Millisecond
-)
+// mostSpent bounds what is remembered of busy times.
+const mostSpent = 500
 
 // spent is a lock that we have given back, or tried to.
 type spent struct {
 	value string
-	// ends is by when it will have ended by itself; zero while Redis may not have
-	// carried out yet what we asked it, which a silent server does when it wakes up.
-	ends     time.Time
-	answered time.Time // when Redis first answered after that
+	since time.Time
+	// doubted says that Redis may set the lock yet: a server that was frozen carries
+	// out what it was asked when it wakes up, and a network that lost a command may
+	// bring it seconds later.
+	doubted bool
+	// ends is by when the lock will have ended by itself; zero while it is doubted and
+	// Redis has not answered since.
+	ends time.Time
 }
 
 // spend notes that we do not hold the lock of that value, whatever Redis says.
-func (l *Lease) spend(value string) { l.note(spent{value: value, ends: time.Now().Add(l.ttl)}) }
+func (l *Lease) spend(value string) {
+	now := time.Now()
+	l.note(spent{value: value, since: now, ends: now.Add(l.ttl)})
+}
 
 // doubt is spend for a lock of which we do not know whether Redis has set it, or will.
 func (l *Lease) doubt(value string) {
-	l.note(spent{value: value})
+	l.note(spent{value: value, since: time.Now(), doubted: true})
 	l.unsure()
 }
 
+// note remembers s. Where there is no room, what is in doubt is kept, and of that the
+// oldest: in an outage the first attempts were sent, and those that follow were not.
 func (l *Lease) note(s spent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spent = append(l.liveLocked(time.Now()), s)
-	l.spent = l.spent[max(0, len(l.spent)-mostSpent):]
+	l.spent = l.liveLocked(time.Now())
+	if len(l.spent) >= mostSpent {
+		at := slices.IndexFunc(l.spent, func(s spent) bool { return !s.doubted })
+		if at < 0 {
+			return
+		}
+		l.spent = slices.Delete(l.spent, at, at+1)
+	}
+	l.spent = append(l.spent, s)
 }
 
 // liveLocked is spent without what has ended by itself.
@@ -60,8 +71,8 @@ func (l *Lease) liveLocked(now time.Time) []spent {
 // attempt that failed may have left. Call it when Redis may be another one: a server
 // that was promoted may have missed our release, and nobody could have the lock until
 // its time is over; and when Options.Unsure says so. It touches no lock that anybody
-// holds. Done is false when it has to be called again a little later: a server that
-// has just answered may not have carried out yet what was sent to it before.
+// holds. Done is false while something is in doubt, up to a TTL after Redis has
+// answered: then it has to be called again, once a second or so.
 //
 //	errors  snapshot.ErrUnavailable  Redis failed; the call has to be repeated
 //	cost    one round trip, and none if nothing was given back lately
@@ -83,28 +94,21 @@ func (l *Lease) Reclaim(ctx context.Context) (done bool, err error) {
 	if n > 0 {
 		l.log.Info("Cache lock had come back, and was released again", "holder", l.holder)
 	}
-	return l.settle(values, asked), nil
+	return l.settle(asked), nil
 }
 
-// settle notes that Redis answered a call which named values and began at asked. It
-// reports whether nothing is in doubt any more.
-func (l *Lease) settle(values []any, asked time.Time) (done bool) {
+// settle notes that Redis answered a call that began at asked. It reports whether
+// nothing is in doubt.
+func (l *Lease) settle(asked time.Time) (done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now, done := time.Now(), true
 	for i := range l.spent {
 		s := &l.spent[i]
-		switch {
-		case !s.ends.IsZero():
-		case !slices.Contains(values, any(s.value)): // since then
-			done = false
-		case s.answered.IsZero():
-			s.answered, done = now, false
-		case asked.Sub(s.answered) < carriedOut:
-			done = false
-		default:
+		if s.doubted && s.ends.IsZero() && !asked.Before(s.since) {
 			s.ends = now.Add(l.ttl)
 		}
+		done = done && !s.doubted
 	}
 	return done
 }

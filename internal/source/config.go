@@ -60,7 +60,7 @@ func (d *DB) SaveConfig(ctx context.Context, ifVersion *int64, by string, good *
 		if broken {
 			strategy := c.Strategy // a column beside it
 			c.CacheConfig, version = good.CacheConfig, good.Version
-			c.Strategy = strategy
+			c.Strategy, c.Version = strategy, max(c.Version, version) // the edit may have set a lower one
 		}
 		if ifVersion != nil && *ifVersion != version {
 			return fmt.Errorf("version is %d, not %d: %w", version, *ifVersion, snapshot.ErrPrecondition)

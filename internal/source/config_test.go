@@ -121,7 +121,7 @@ func TestConfigEditedByHand(t *testing.T) {
 				t.Errorf("%q: error is %v", broken, err)
 			}
 			keep := func(*snapshot.CacheConfig) error { return nil }
-			good, older := snapshot.VersionedConfig{CacheConfig: want, Version: 7}, int64(6)
+			good, older := snapshot.VersionedConfig{CacheConfig: want, Version: 70}, int64(69)
 			good.Strategy = snapshot.Weighted // the column beside it is not broken
 			if _, err := d.SaveConfig(t.Context(), nil, "x", nil, keep); !errors.Is(err, snapshot.ErrInvalid) {
 				t.Errorf("%q: saving over it without a good one: %v", broken, err)
@@ -129,7 +129,7 @@ func TestConfigEditedByHand(t *testing.T) {
 			_, err = d.SaveConfig(t.Context(), &older, "x", &good, keep)
 			wantErr(t, err, snapshot.ErrPrecondition)
 			saved, err := d.SaveConfig(t.Context(), &good.Version, "x", &good, keep)
-			if c := config(t, d); err != nil || saved != c || c.CacheConfig != want || c.UpdatedBy != "x" {
+			if c := config(t, d); err != nil || saved != c || c.CacheConfig != want || c.UpdatedBy != "x" || c.Version <= good.Version {
 				t.Errorf("%q: after saving over it: %+v, %v", broken, c, err)
 			}
 		}
