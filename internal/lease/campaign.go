@@ -37,7 +37,7 @@ func (l *Lease) Campaign(ctx context.Context, f Func) error {
 		c.round(ctx, f)
 	}
 	if c.unsure {
-		l.forget(ctx, c.token)
+		l.forget(ctx, c.token, ctx.Err())
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func (l *Lease) Do(ctx context.Context, f Func) error {
 		case err == nil:
 			return l.run(ctx, g, slog.LevelDebug, f)
 		case !errors.Is(err, redislock.ErrNotObtained) && !isWrongType(err):
-			l.forget(ctx, token)
+			l.forget(ctx, token, err)
 			return l.obtainError(ctx, err)
 		case time.Now().After(next): // it takes long: see what stands there
 			if s, err := l.look(ctx); err == nil {
@@ -165,7 +165,7 @@ func (l *Lease) Try(ctx context.Context, f Func) (ran bool, err error) {
 	case errors.Is(err, redislock.ErrNotObtained), isWrongType(err):
 		return false, nil
 	default:
-		l.forget(ctx, token)
+		l.forget(ctx, token, err)
 		return false, l.obtainError(ctx, err)
 	}
 }
@@ -215,10 +215,11 @@ func (l *Lease) obtainError(ctx context.Context, err error) error {
 
 // forget gives back a lock that a failed attempt may have left behind, because
 // nobody else could have it for a whole TTL. Only asking again tells; and not always:
-// a frozen Redis carries the attempt out when it wakes up, however late.
-func (l *Lease) forget(ctx context.Context, token string) {
+// a frozen Redis carries the attempt out when it wakes up, however late. Failed is why
+// the attempt did.
+func (l *Lease) forget(ctx context.Context, token string, failed error) {
 	value := token + l.holder
-	l.doubt(value)
+	l.doubt(value, failed)
 	fresh, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	g, err := l.obtain(fresh, token)
@@ -226,7 +227,7 @@ func (l *Lease) forget(ctx context.Context, token string) {
 		err = g.lock.Release(fresh)
 	}
 	if err != nil && !errors.Is(err, redislock.ErrNotObtained) {
-		l.doubt(value) // anew, from now on
+		l.doubt(value, err) // anew, from now on
 	}
 }
 

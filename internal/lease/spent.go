@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -39,8 +40,13 @@ func (l *Lease) spend(value string) {
 	l.note(spent{value: value, since: now, ends: now.Add(l.ttl)})
 }
 
-// doubt is spend for a lock of which we do not know whether Redis has set it, or will.
-func (l *Lease) doubt(value string) {
+// doubt is spend for a lock of which we do not know whether Redis has set it, or will:
+// where it said that it would not, that is known.
+func (l *Lease) doubt(value string, failed error) {
+	if errors.As(failed, new(redis.Error)) {
+		l.spend(value)
+		return
+	}
 	l.note(spent{value: value, since: time.Now(), doubted: true})
 	l.unsure()
 }

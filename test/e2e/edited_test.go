@@ -53,7 +53,7 @@ func TestConfigThatSomebodyBroke(t *testing.T) {
 // registry, which ends nobody.
 func TestSinceIsWhenTheProcessStarted(t *testing.T) {
 	t.Parallel()
-	f := fleet.Start(t, fleet.Options{Channels: 1, Processes: true})
+	f := fleet.Start(t, fleet.Options{Redis: fleet.OwnRedis(t), Channels: 1, Processes: true})
 	since := func(id string) int64 {
 		for _, m := range f.Replicas[0].Members() {
 			if m.ID == id {
