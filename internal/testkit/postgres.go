@@ -169,7 +169,7 @@ func servePostgres(bin, dir, data string, port int, attr syscall.SysProcAttr) er
 	proc, err := startProcess(dir, &attr, syscall.SIGQUIT, filepath.Join(bin, "postgres"),
 		"-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1",
 		"-c", "fsync=off", "-c", "full_page_writes=off",
-		"-c", "max_connections=200", "-c", "shared_buffers=32MB")
+		"-c", "max_connections=500", "-c", "shared_buffers=32MB")
 	if err != nil {
 		return err
 	}
