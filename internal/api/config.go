@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -139,7 +138,7 @@ func (a *API) ifMatch(r *http.Request) (*int64, error) {
 // edited says of a config that cannot be used who has to mend it: somebody's edit in
 // the source is no fault of the program.
 func edited(err error) error {
-	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
+	if !unanswered(err) {
 		return err
 	}
 	p := fail(codeConflict, "cache_config holds what this release cannot use: %v", err)

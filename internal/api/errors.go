@@ -129,10 +129,16 @@ func fieldOf(err error) error {
 // take. Anywhere else ErrInvalid is about something stored that is damaged, and
 // the caller has done nothing wrong.
 func badValues(err error) error {
-	if _, known := errors.AsType[*problem](err); known || !errors.Is(err, snapshot.ErrInvalid) {
+	if !unanswered(err) {
 		return err
 	}
 	return &problem{code: codeInvalid, message: strings.Replace(err.Error(), ": "+snapshot.ErrInvalid.Error(), "", 1), cause: err}
+}
+
+// unanswered reports an ErrInvalid of which nobody has said yet whose fault it is.
+func unanswered(err error) bool {
+	_, known := errors.AsType[*problem](err)
+	return !known && errors.Is(err, snapshot.ErrInvalid)
 }
 
 // refusals is the detail of a warm or write that guards turned down.

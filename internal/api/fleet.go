@@ -37,13 +37,9 @@ func (a *API) replicas(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := members{Replicas: make([]member, 0, len(infos))}
 	for _, i := range infos {
-		since := i.Started
-		if since.IsZero() { // of a release that does not say so
-			since = i.Since
-		}
 		list.Replicas = append(list.Replicas, member{
 			ID: i.ID, Address: i.Address, Build: i.Build, Role: i.Role, State: i.State,
-			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(since),
+			Tags: tagsOf(i.Tags), HeartbeatAgeMs: i.HeartbeatAge.Milliseconds(), Since: unixMs(cmp.Or(i.Started, i.Since)), // a release before this one says the latter alone
 			Schema: i.Schema, Skew: i.Skew, Held: i.Held, Breakers: i.Breakers,
 		})
 	}

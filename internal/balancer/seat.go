@@ -52,8 +52,11 @@ func (c change) serves(wire int) bool { return !c.gone && c.wires>>wire&1 == 1 }
 // concerns reports whether the change is one of a pool of one of wires; before may
 // be nil.
 func (c change) concerns(before *Pool, wire int) bool {
-	if c.serves(wire) || before == nil {
-		return c.serves(wire)
+	if c.serves(wire) {
+		return true
+	}
+	if before == nil {
+		return false
 	}
 	_, was := before.find(c.id())
 	return was

@@ -76,16 +76,12 @@ func TestALockThatAFrozenRedisSetsLateIsGivenBack(t *testing.T) {
 // it was asked before: a network that lost a command may bring it later.
 func TestALockThatIsSetAfterTheFirstAnswer(t *testing.T) {
 	t.Parallel()
-	c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
-	c.Del(t.Context(), key) // connects
-	asked := &asked{}
-	c.AddHook(asked)
-	l := newLease(t, c, key, lease.Options{TTL: time.Second, Holder: "r1"})
-	asked.deaf.Store(true)
+	l, c, key, asked := askedLease(t, time.Second)
+	asked.after.Store(sendNothing)
 	if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); err == nil {
 		t.Fatal("Do worked without an answer")
 	}
-	asked.deaf.Store(false)
+	asked.after.Store(0)
 	if done, err := l.Reclaim(t.Context()); done || err != nil {
 		t.Fatalf("after the first answer Reclaim says %v, %v; want that it is called again", done, err)
 	}
@@ -106,17 +102,13 @@ func TestALockThatIsSetAfterTheFirstAnswer(t *testing.T) {
 // TestTheFirstOfManyAttemptsStaysInDoubt: it is the one that was sent.
 func TestTheFirstOfManyAttemptsStaysInDoubt(t *testing.T) {
 	t.Parallel()
-	c, key := testkit.SharedRedis(t).Client(), testkit.Namespace(t)
-	c.Del(t.Context(), key) // connects
-	asked := &asked{}
-	c.AddHook(asked)
-	l := newLease(t, c, key, lease.Options{Holder: "r1"})
+	l, c, key, asked := askedLease(t, 10*time.Second)
 	for range 300 { // of those that are not in doubt
 		if err := l.Do(t.Context(), func(context.Context, lease.Held) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
-	asked.deaf.Store(true)
+	asked.after.Store(sendNothing)
 	var first any
 	for range 600 {
 		if _, err := l.Try(t.Context(), func(context.Context, lease.Held) error { return nil }); err == nil {
@@ -126,36 +118,39 @@ func TestTheFirstOfManyAttemptsStaysInDoubt(t *testing.T) {
 			first = asked.value.Load()
 		}
 	}
-	asked.deaf.Store(false)
+	asked.after.Store(0)
 	c.Set(t.Context(), key, first, 10*time.Second)
 	if done, err := l.Reclaim(t.Context()); done || err != nil || c.Exists(t.Context(), key).Val() != 0 {
 		t.Errorf("Reclaim says %v, %v; want the first one released", done, err)
 	}
 }
 
-// asked is a go-redis hook that keeps the value of the last lock that was asked for,
-// and sends nothing while it is deaf.
+// asked is deafness that keeps the value of the last lock that r1 asked for.
 type asked struct {
-	deaf  atomic.Bool
+	deafness
 	value atomic.Value
 }
 
-func (a *asked) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (a *asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
+// sendNothing is where after has to stand for nothing to be sent.
+const sendNothing = 2
 
 func (a *asked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	deaf := a.deafness.ProcessHook(next)
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if !a.deaf.Load() {
-			return next(ctx, cmd)
-		}
 		for _, arg := range cmd.Args() {
 			if value, is := arg.(string); is && strings.HasSuffix(value, "r1") {
 				a.value.Store(value)
 			}
 		}
-		return errFault
+		return deaf(ctx, cmd)
 	}
+}
+
+// askedLease is a lease of r1 on a key of its own, and what it asks.
+func askedLease(t *testing.T, ttl time.Duration) (l *lease.Lease, c *redis.Client, key string, a *asked) {
+	t.Helper()
+	c, key, a = testkit.SharedRedis(t).Client(), testkit.Namespace(t), &asked{}
+	c.Del(t.Context(), key) // connects
+	c.AddHook(a)
+	return newLease(t, c, key, lease.Options{TTL: ttl, Holder: "r1"}), c, key, a
 }

@@ -24,11 +24,11 @@ const mostSpent = 500
 // spent is a lock that we have given back, or tried to.
 type spent struct {
 	value string
-	since time.Time
 	// doubted says that Redis may set the lock yet: a server that was frozen carries
 	// out what it was asked when it wakes up, and a network that lost a command may
 	// bring it seconds later.
 	doubted bool
+	since   time.Time // of what is doubted
 	// ends is by when the lock will have ended by itself; zero while it is doubted and
 	// Redis has not answered since.
 	ends time.Time
@@ -36,8 +36,7 @@ type spent struct {
 
 // spend notes that we do not hold the lock of that value, whatever Redis says.
 func (l *Lease) spend(value string) {
-	now := time.Now()
-	l.note(spent{value: value, since: now, ends: now.Add(l.ttl)})
+	l.note(spent{value: value, ends: time.Now().Add(l.ttl)})
 }
 
 // doubt is spend for a lock of which we do not know whether Redis has set it, or will:
@@ -47,7 +46,7 @@ func (l *Lease) doubt(value string, failed error) {
 		l.spend(value)
 		return
 	}
-	l.note(spent{value: value, since: time.Now(), doubted: true})
+	l.note(spent{value: value, doubted: true, since: time.Now()})
 	l.unsure()
 }
 
@@ -56,8 +55,7 @@ func (l *Lease) doubt(value string, failed error) {
 func (l *Lease) note(s spent) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spent = l.liveLocked(time.Now())
-	if len(l.spent) >= mostSpent {
+	if len(l.liveLocked(time.Now())) >= mostSpent {
 		at := slices.IndexFunc(l.spent, func(s spent) bool { return !s.doubted })
 		if at < 0 {
 			return
